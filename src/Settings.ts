@@ -1,0 +1,293 @@
+/**
+ * Every environment variable of Kickoff, with its default and meaning; nothing else reads the environment.
+ *
+ * An empty variable counts as unset. A bad one fails with a `ConfigError` that names it and never shows a secret.
+ */
+import {
+  Config,
+  ConfigProvider,
+  Context,
+  Duration,
+  Effect,
+  Layer,
+  Option,
+  Redacted,
+  Schema,
+  SchemaTransformation
+} from "effect"
+
+export const roles = ["api", "status-transitions", "notifications", "outbox"] as const
+/** A part of the service that a process may play; see {@link roles} for all of them. */
+export type Role = (typeof roles)[number]
+
+export const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "none"] as const
+export const logFormats = ["pretty", "json"] as const
+
+/** One variable: what the documentation says of it, and how it is read. */
+export interface Setting<A> {
+  readonly name: string
+  readonly fallback: string
+  readonly meaning: string
+  readonly config: Config.Config<A>
+}
+
+const expecting = (test: (text: string) => boolean, expected: string) =>
+  Schema.makeFilter((text: string) => (test(text) ? undefined : `Expected ${expected}`))
+
+const setting = <A>(options: {
+  readonly name: string
+  readonly schema: Schema.ConstraintCodec<A, unknown>
+  readonly fallback: { readonly text: string; readonly value: A }
+  readonly meaning: string
+}): Setting<A> => ({
+  name: options.name,
+  fallback: options.fallback.text,
+  meaning: options.meaning,
+  config: Config.schema(Schema.String, options.name).pipe(
+    Config.option,
+    Config.flatMap((text) =>
+      Option.isNone(text) || text.value.trim() === ""
+        ? Config.succeed(options.fallback.value)
+        : Config.schema(options.schema, options.name)
+    )
+  )
+})
+
+/** Lower case first, so that `INFO` and `info` are the same. */
+const oneOf = <const L extends ReadonlyArray<string>>(values: L) =>
+  Schema.String.pipe(
+    Schema.check(expecting((text) => values.includes(text.trim().toLowerCase()), `one of ${values.join(", ")}`)),
+    Schema.decodeTo(
+      Schema.Literals(values),
+      SchemaTransformation.transform({
+        decode: (text) => text.trim().toLowerCase() as L[number],
+        encode: (value): string => value
+      })
+    )
+  )
+
+const integer = (minimum: number, maximum: number) =>
+  Schema.String.pipe(
+    Schema.check(
+      expecting(
+        (text) => /^\d{1,9}$/.test(text.trim()) && Number(text) >= minimum && Number(text) <= maximum,
+        `a whole number from ${minimum} to ${maximum}`
+      )
+    ),
+    Schema.decodeTo(
+      Schema.Int,
+      SchemaTransformation.transform({
+        decode: (text) => Number(text),
+        encode: (value) => String(value)
+      })
+    )
+  )
+
+const toDuration = (text: string): Option.Option<Duration.Duration> =>
+  /^\d+(\.\d+)? (milli|second|minute|hour|day)s?$/.test(text.trim())
+    ? Duration.fromInput(text.trim() as Duration.Input)
+    : Option.none()
+
+const duration = (minimum: Duration.Duration, maximum: Duration.Duration) =>
+  Schema.String.pipe(
+    Schema.check(
+      expecting(
+        (text) => Option.exists(toDuration(text), Duration.between({ minimum, maximum })),
+        `a duration from ${Duration.format(minimum)} to ${Duration.format(maximum)}, like "60 seconds" or "500 millis"`
+      )
+    ),
+    Schema.decodeTo(
+      Schema.Duration,
+      SchemaTransformation.transform({
+        decode: (text) => Option.getOrThrow(toDuration(text)),
+        encode: (value) => `${Duration.toMillis(value)} millis`
+      })
+    )
+  )
+
+const url = (protocols: ReadonlyArray<string>) =>
+  Schema.String.pipe(
+    Schema.check(
+      expecting(
+        (text) => URL.canParse(text) && protocols.includes(new URL(text).protocol),
+        `a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`
+      )
+    ),
+    Schema.decodeTo(
+      Schema.Option(Schema.Redacted(Schema.String)),
+      SchemaTransformation.transform({
+        decode: (text) => Option.some(Redacted.make(text)),
+        encode: (value) => Option.match(value, { onNone: () => "", onSome: Redacted.value })
+      })
+    )
+  )
+
+const flag = Schema.String.pipe(
+  Schema.check(expecting((text) => /^(true|false)$/i.test(text.trim()), "true or false")),
+  Schema.decodeTo(
+    Schema.Boolean,
+    SchemaTransformation.transform({
+      decode: (text) => text.trim().toLowerCase() === "true",
+      encode: (value) => String(value)
+    })
+  )
+)
+
+const roleList = Schema.String.pipe(
+  Schema.check(
+    expecting(
+      (text) => text.split(",").every((role) => (roles as ReadonlyArray<string>).includes(role.trim())),
+      `a comma-separated list of ${roles.join(", ")}`
+    )
+  ),
+  Schema.decodeTo(
+    Schema.Array(Schema.Literals(roles)),
+    SchemaTransformation.transform({
+      decode: (text): ReadonlyArray<Role> => [...new Set(text.split(",").map((role) => role.trim() as Role))],
+      encode: (value: ReadonlyArray<Role>) => value.join(",")
+    })
+  )
+)
+
+const text = (expected: string, test: (text: string) => boolean = () => true) =>
+  Schema.String.pipe(Schema.check(expecting(test, expected)))
+
+/** All variables, in the order of the documentation. */
+export const settings = {
+  databaseUrl: setting({
+    name: "DATABASE_URL",
+    schema: url(["postgres:", "postgresql:"]),
+    fallback: { text: "none: embedded PostgreSQL", value: Option.none() },
+    meaning: "PostgreSQL 14 to 18, `postgres://…`"
+  }),
+  databaseListenUrl: setting({
+    name: "DATABASE_LISTEN_URL",
+    schema: url(["postgres:", "postgresql:"]),
+    fallback: { text: "`DATABASE_URL`", value: Option.none() },
+    meaning: "direct connection for LISTEN and advisory locks when `DATABASE_URL` goes through a transaction pooler"
+  }),
+  databasePoolSize: setting({
+    name: "DATABASE_POOL_SIZE",
+    schema: integer(2, 1000),
+    fallback: { text: "10", value: 10 },
+    meaning: "pooled connections per process, at least 2; LISTEN and lock sessions are outside the pool"
+  }),
+  rabbitmqUrl: setting({
+    name: "RABBITMQ_URL",
+    schema: url(["amqp:", "amqps:"]),
+    fallback: { text: "none: in-process publisher", value: Option.none() },
+    meaning: "`amqp://…` or `amqps://…`"
+  }),
+  rabbitmqExchange: setting({
+    name: "RABBITMQ_EXCHANGE",
+    schema: text(
+      "an exchange name of 1 to 127 letters, digits, dots, dashes, underscores or colons",
+      (name) => /^[\w.:-]{1,127}$/.test(name) && !name.startsWith("amq.")
+    ),
+    fallback: { text: "kickoff.events", value: "kickoff.events" },
+    meaning: "topic exchange for events; unrouted ones go to `kickoff.unrouted` whatever this is"
+  }),
+  httpHost: setting({
+    name: "HTTP_HOST",
+    schema: text("an address or host name without spaces", (host) => /^[\w.:%-]+$/.test(host)),
+    fallback: { text: "127.0.0.1", value: "127.0.0.1" },
+    meaning: "address on which `/health/*`, `/metrics` and, with the role `api`, `/v1` are served"
+  }),
+  httpPort: setting({
+    name: "HTTP_PORT",
+    schema: integer(0, 65_535),
+    fallback: { text: "3000", value: 3000 },
+    meaning: "port of the same; 0 takes a free one"
+  }),
+  roles: setting<ReadonlyArray<Role>>({
+    name: "KICKOFF_ROLES",
+    schema: roleList,
+    fallback: { text: "all", value: roles },
+    meaning: `comma-separated subset of ${roles.map((role) => `\`${role}\``).join(", ")}`
+  }),
+  dataDir: setting({
+    name: "KICKOFF_DATA_DIR",
+    schema: text("a folder", (folder) => !folder.includes("\0")),
+    fallback: { text: ".kickoff", value: ".kickoff" },
+    meaning: "folder of the embedded database"
+  }),
+  migrate: setting({
+    name: "KICKOFF_MIGRATE",
+    schema: flag,
+    fallback: { text: "true", value: true },
+    meaning: "apply pending migrations when `serve` starts"
+  }),
+  backstop: setting({
+    name: "KICKOFF_BACKSTOP",
+    schema: duration(Duration.millis(100), Duration.minutes(2)),
+    fallback: { text: "60 seconds", value: Duration.seconds(60) },
+    meaning: "longest time without looking at a schedule, whatever the notifications say; at most 2 minutes"
+  }),
+  shutdownGrace: setting({
+    name: "KICKOFF_SHUTDOWN_GRACE",
+    schema: duration(Duration.millis(100), Duration.minutes(10)),
+    fallback: { text: "10 seconds", value: Duration.seconds(10) },
+    meaning: "longest graceful stop"
+  }),
+  maxAttempts: setting({
+    name: "KICKOFF_MAX_ATTEMPTS",
+    schema: integer(1, 1000),
+    fallback: { text: "8", value: 8 },
+    meaning: "tries of a row or event before it becomes a dead letter; the pause doubles from 0.5 s to at most 30 s"
+  }),
+  logLevel: setting<(typeof logLevels)[number]>({
+    name: "LOG_LEVEL",
+    schema: oneOf(logLevels),
+    fallback: { text: "info", value: "info" },
+    meaning: `least severe level that is logged: ${logLevels.join(", ")}`
+  }),
+  logFormat: setting<Option.Option<(typeof logFormats)[number]>>({
+    name: "LOG_FORMAT",
+    schema: oneOf(logFormats).pipe(
+      Schema.decodeTo(
+        Schema.Option(Schema.Literals(logFormats)),
+        SchemaTransformation.transform({
+          decode: (format) => Option.some(format),
+          encode: Option.getOrThrow
+        })
+      )
+    ),
+    fallback: { text: "`pretty` on a terminal, else `json`", value: Option.none() },
+    meaning: "`pretty` or `json`"
+  })
+}
+
+const config = Config.all({
+  databaseUrl: settings.databaseUrl.config,
+  databaseListenUrl: settings.databaseListenUrl.config,
+  databasePoolSize: settings.databasePoolSize.config,
+  rabbitmqUrl: settings.rabbitmqUrl.config,
+  rabbitmqExchange: settings.rabbitmqExchange.config,
+  httpHost: settings.httpHost.config,
+  httpPort: settings.httpPort.config,
+  roles: settings.roles.config,
+  dataDir: settings.dataDir.config,
+  migrate: settings.migrate.config,
+  backstop: settings.backstop.config,
+  shutdownGrace: settings.shutdownGrace.config,
+  maxAttempts: settings.maxAttempts.config,
+  logLevel: settings.logLevel.config,
+  logFormat: settings.logFormat.config
+})
+
+type Values = Config.Success<typeof config>
+
+/** The settings of this process, read once. */
+export class Settings extends Context.Service<Settings, Values>()("kickoff/Settings") {
+  /** Fails with a `ConfigError` that names the first bad variable. */
+  static readonly layer = Layer.effect(Settings, config)
+
+  /** Defaults with some values replaced, for tests and tools. */
+  static readonly layerWith = (values: Partial<Values>) =>
+    Layer.effect(
+      Settings,
+      Effect.map(config.parse(ConfigProvider.fromUnknown({})), (defaults) => ({ ...defaults, ...values })).pipe(
+        Effect.orDie
+      )
+    )
+}

@@ -1,0 +1,24 @@
+/** What could not be done and was given up: the row of `dead_letters`, kept until a person resolves it. */
+import { Schema } from "effect"
+import { Model } from "effect/schema"
+import { InstantColumn, NullableInstantColumn } from "./Instant.ts"
+
+export const DeadLetterKind = Schema.Literals(["status-transition", "notification", "event"])
+export type DeadLetterKind = typeof DeadLetterKind.Type
+
+export class DeadLetter extends Model.Class<DeadLetter>("DeadLetter")({
+  id: Schema.String,
+  kind: DeadLetterKind,
+  source_id: Schema.String,
+  game_id: Schema.NullOr(Schema.String),
+  due_at: NullableInstantColumn,
+  /** The error's tag, like `ConstraintError`. */
+  error: Schema.String,
+  message: Schema.String,
+  attempts: Schema.Int,
+  payload: Schema.Json,
+  created_at: InstantColumn,
+  resolved_at: NullableInstantColumn,
+  resolved_by: Schema.NullOr(Schema.String),
+  resolution: Schema.NullOr(Schema.Literals(["replayed", "discarded", "superseded"]))
+}) {}

@@ -1,0 +1,61 @@
+/**
+ * Events about games: the row of `outbox`, and the CloudEvents 1.0 envelope in which it leaves.
+ *
+ * `data` is written by the database in the transaction of the change it tells of, so it is carried, never rebuilt.
+ */
+import { DateTime, Schema } from "effect"
+import { Model } from "effect/schema"
+import { GameId } from "./Game.ts"
+
+export const GameEventType = Schema.Literals([
+  "game.created",
+  "game.updated",
+  "game.cancelled",
+  "game.deleted",
+  "game.started",
+  "game.completed",
+  "game.reminder_due"
+])
+export type GameEventType = typeof GameEventType.Type
+
+/** A row of `outbox`: an event that is committed and not yet confirmed by the broker. `id` is the order per game. */
+export class OutboxEvent extends Model.Class<OutboxEvent>("OutboxEvent")({
+  id: Schema.BigInt,
+  event_id: Schema.String,
+  game_id: GameId,
+  type: GameEventType,
+  occurred_at: Schema.DateTimeUtcFromDate,
+  /** The due time of what the clock did; null for what the API did. Feeds the due → confirmed histogram. */
+  due_at: Schema.NullOr(Schema.DateTimeUtcFromDate),
+  data: Schema.Record(Schema.String, Schema.Json),
+  attempts: Schema.Int,
+  retry_at: Schema.NullOr(Schema.DateTimeUtcFromDate)
+}) {}
+
+/** The envelope on the wire: CloudEvents 1.0, structured JSON. */
+export interface CloudEvent {
+  readonly specversion: "1.0"
+  readonly id: string
+  readonly source: "/kickoff"
+  readonly type: GameEventType
+  readonly subject: string
+  readonly time: string
+  readonly datacontenttype: "application/json"
+  readonly data: Readonly<Record<string, Schema.Json>>
+}
+
+export const cloudEventContentType = "application/cloudevents+json"
+
+/** The envelope of an outbox row; the same row gives the same envelope, so a redelivery is recognisable by its id. */
+export const toCloudEvent = (
+  event: Pick<OutboxEvent, "event_id" | "game_id" | "type" | "occurred_at" | "data">
+): CloudEvent => ({
+  specversion: "1.0",
+  id: event.event_id,
+  source: "/kickoff",
+  type: event.type,
+  subject: event.game_id,
+  time: DateTime.formatIso(event.occurred_at),
+  datacontenttype: "application/json",
+  data: event.data
+})

@@ -1,0 +1,63 @@
+/**
+ * Instants as they cross our borders: `timestamptz` to the database, RFC 3339 to everybody else.
+ *
+ * The built-in string schemas accept times without an offset and turn 30 February into 2 March; a schedule that guesses
+ * is worse than one that refuses, so the text form is checked here.
+ */
+import { Schema, SchemaTransformation } from "effect"
+import { Model } from "effect/schema"
+
+const rfc3339 =
+  /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.\d{1,9})?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/
+
+const firstInstant = Date.UTC(1970, 0, 1)
+const endOfInstants = Date.UTC(10000, 0, 1)
+
+/** Why a text is no instant that we accept, or `undefined`. */
+const objection = (text: string): string | undefined => {
+  const parts = rfc3339.exec(text)
+  if (parts === null) return "an RFC 3339 date-time with an offset, like 2026-12-31T20:00:00Z"
+  const [year, month, day, hour, minute, second] = parts.slice(1).map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number
+  ]
+  // The Gregorian calendar repeats every 400 years; the shift keeps Date.UTC from reading years below 100 as 19xx.
+  if (month < 1 || month > 12 || day < 1 || day > new Date(Date.UTC(2000 + (year % 400), month, 0)).getUTCDate()) {
+    return "a day that exists in the calendar"
+  }
+  if (hour > 23 || minute > 59 || second > 59) return "a time of day between 00:00:00 and 23:59:59"
+  const millis = Date.parse(text)
+  if (Number.isNaN(millis) || millis < firstInstant || millis >= endOfInstants) return "a year from 1970 to 9999"
+  return undefined
+}
+
+/** An instant in JSON and in the query string: RFC 3339 with an offset in, UTC with milliseconds out. */
+export const InstantFromString = Schema.String.annotate({ format: "date-time" }).pipe(
+  Schema.check(
+    Schema.makeFilter((text: string) => {
+      const expected = objection(text)
+      return expected === undefined ? undefined : `Expected ${expected}`
+    })
+  ),
+  Schema.decodeTo(Schema.DateTimeUtc, SchemaTransformation.dateTimeUtcFromString)
+)
+
+/** A `timestamptz` column that is RFC 3339 in the JSON variants of a model. */
+export const InstantColumn = Model.Field({
+  select: Schema.DateTimeUtcFromDate,
+  insert: Schema.DateTimeUtcFromDate,
+  update: Schema.DateTimeUtcFromDate,
+  json: InstantFromString
+})
+
+/** Like {@link InstantColumn}, for a column that may be NULL. */
+export const NullableInstantColumn = Model.Field({
+  select: Schema.NullOr(Schema.DateTimeUtcFromDate),
+  insert: Schema.NullOr(Schema.DateTimeUtcFromDate),
+  update: Schema.NullOr(Schema.DateTimeUtcFromDate),
+  json: Schema.NullOr(InstantFromString)
+})

@@ -1,0 +1,130 @@
+/**
+ * Connections to PostgreSQL: a pool, or a session of a loop's own, with deadlines that also hold on a half-open one.
+ *
+ * A loop has its own session so that a burst of requests on the pool cannot make a game late.
+ */
+import { PgClient } from "@effect/sql-pg"
+import { Cause, Context, Duration, Effect, Layer, type Redacted, Schedule, Schema } from "effect"
+import { SqlClient, SqlError } from "effect/sql"
+import { describeAddress, makeSockets } from "./sockets.ts"
+
+/** PostgreSQL did not accept a connection during the start of the process. */
+export class DatabaseUnreachable extends Schema.TaggedError<DatabaseUnreachable>()("DatabaseUnreachable", {
+  detail: Schema.String
+}) {
+  override get message() {
+    return `DATABASE_URL: the database could not be reached: ${this.detail}`
+  }
+}
+
+export interface DatabaseOptions {
+  readonly url: Redacted.Redacted
+  /** Most connections that are open at once. */
+  readonly connections: number
+  /** What `pg_stat_activity` shows, after `kickoff:`. */
+  readonly name: string
+  /** Whether a transaction pooler stands between: then no session settings are sent. */
+  readonly pooler?: boolean
+}
+
+/** Longest time that one statement may take on the server, also when it waits for a lock. */
+const statementTimeout = Duration.seconds(10)
+
+/** What the driver says of an error, on one line: `reason.cause` is the server's own message. */
+export const describeSqlError = (error: SqlError.SqlError): string => {
+  const { cause } = error.reason
+  return cause instanceof Error && cause.message !== "" ? cause.message : (error.reason.message ?? error.message)
+}
+
+/** Whether the connection or the server is at fault, rather than the statement. */
+export const isConnectionFailure = (error: SqlError.SqlError): boolean =>
+  error.reason._tag === "ConnectionError" ||
+  // A server that is stopping, starting or failing over says so in class 57P, which the driver does not classify.
+  (error.reason._tag === "UnknownError" && /^(57P|53300)/.test(sqlState(error) ?? ""))
+
+/** The SQLSTATE of an error that came from the server. */
+export const sqlState = (error: SqlError.SqlError): string | undefined => {
+  const { cause } = error.reason
+  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+    ? cause.code
+    : undefined
+}
+
+export class Database extends Context.Service<
+  Database,
+  {
+    /**
+     * Runs an effect in one transaction; nested ones become savepoints. A connection that is lost inside arrives as a
+     * typed failure, never as a defect. Lost at COMMIT, the outcome is unknown.
+     */
+    readonly transaction: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SqlError.SqlError, R>
+    /** Makes an effect fail with a connection error when a server that has gone away holds it up for longer. */
+    readonly within: (limit: Duration.Duration) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+  }
+>()("kickoff/postgres/Database") {
+  /** Provides a client and its deadlines. Connects lazily. */
+  static readonly layer = (
+    options: DatabaseOptions
+  ): Layer.Layer<Database | PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError> => {
+    const sockets = makeSockets(options.url)
+    const client = PgClient.layer({
+      url: options.url,
+      stream: sockets.open,
+      maxConnections: options.connections,
+      minConnections: options.connections === 1 ? 1 : 0,
+      idleTimeout: Duration.minutes(5),
+      applicationName: `kickoff:${options.name}`,
+      transformJson: false,
+      ...(options.pooler === true
+        ? { prepare: false }
+        : {
+            startupParameters: {
+              statement_timeout: String(Duration.toMillis(statementTimeout)),
+              idle_in_transaction_session_timeout: String(Duration.toMillis(statementTimeout))
+            }
+          })
+    })
+    const database = Layer.effect(
+      Database,
+      Effect.map(SqlClient.SqlClient, (sql) =>
+        Database.of({
+          transaction: (effect) => sql.withTransaction(effect).pipe(Effect.catchCause(failLostConnection)),
+          within: (limit) => (effect) =>
+            Effect.acquireUseRelease(
+              Effect.sync(() => setTimeout(sockets.destroySilent, Duration.toMillis(limit))),
+              () => effect,
+              (timer) => Effect.sync(() => clearTimeout(timer))
+            )
+        })
+      )
+    )
+    return Layer.provideMerge(database, client)
+  }
+
+  /** Waits for the database with backoff, saying so, for at most 30 s. For the start of a process. */
+  static readonly awaitReachable = (url: Redacted.Redacted) =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const patience = Schedule.max([
+        Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered),
+        Schedule.during("30 seconds")
+      ])
+      yield* sql`SELECT 1`.pipe(
+        Effect.tapError((error) =>
+          Effect.logWarning(`The database at ${describeAddress(url)} is not reachable yet: ${describeSqlError(error)}`)
+        ),
+        Effect.retry({ schedule: patience, while: isConnectionFailure }),
+        Effect.mapError(
+          (error) => new DatabaseUnreachable({ detail: `${describeAddress(url)}: ${describeSqlError(error)}` })
+        )
+      )
+    })
+}
+
+/** `withTransaction` turns a connection that is lost while it begins, commits or rolls back into a defect. */
+const failLostConnection = <E>(cause: Cause.Cause<E>): Effect.Effect<never, E | SqlError.SqlError> => {
+  const lost = cause.reasons.find((reason) => Cause.isDieReason(reason) && SqlError.isSqlError(reason.defect))
+  return lost !== undefined && Cause.isDieReason(lost) && SqlError.isSqlError(lost.defect)
+    ? Effect.fail(lost.defect)
+    : Effect.failCause(cause)
+}

@@ -1,0 +1,8 @@
+/** The notification channels, named once: the triggers of `migrations/` and other applications use the same names. */
+export const channels = {
+  statusTransitions: "game_status_schedule_changed",
+  notifications: "notification_schedule_changed",
+  outbox: "outbox_changed"
+} as const
+
+export type Channel = (typeof channels)[keyof typeof channels]
