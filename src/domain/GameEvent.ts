@@ -3,7 +3,7 @@
  *
  * `data` is written by the database in the transaction of the change it tells of, so it is carried, never rebuilt.
  */
-import { DateTime, Schema } from "effect"
+import { Schema } from "effect"
 import { Model } from "effect/schema"
 import { GameId } from "./Game.ts"
 
@@ -47,15 +47,20 @@ export interface CloudEvent {
 export const cloudEventContentType = "application/cloudevents+json"
 
 /** The envelope of an outbox row; the same row gives the same envelope, so a redelivery is recognisable by its id. */
-export const toCloudEvent = (
-  event: Pick<OutboxEvent, "event_id" | "game_id" | "type" | "occurred_at" | "data">
-): CloudEvent => ({
+export const toCloudEvent = (event: {
+  readonly event_id: string
+  readonly game_id: string
+  readonly type: GameEventType
+  /** When the change was made, by the database's clock, RFC 3339 in UTC. */
+  readonly time: string
+  readonly data: Readonly<Record<string, Schema.Json>>
+}): CloudEvent => ({
   specversion: "1.0",
   id: event.event_id,
   source: "/kickoff",
   type: event.type,
   subject: event.game_id,
-  time: DateTime.formatIso(event.occurred_at),
+  time: event.time,
   datacontenttype: "application/json",
   data: event.data
 })

@@ -71,3 +71,8 @@ export const httpSeconds = Metric.histogram("kickoff_http_request_seconds", {
   description: "Duration of HTTP requests",
   boundaries: latencyBoundaries
 })
+
+export const heartbeatSeconds = Metric.histogram("kickoff_listener_heartbeat_seconds", {
+  description: "Round trip of a notification to ourselves on the LISTEN session",
+  boundaries: latencyBoundaries
+})

@@ -4,7 +4,12 @@
  * In the process that relays, that is a queue. Elsewhere it is a NOTIFY of its own, after the commit and at most once
  * per 5 ms: inside the event's transaction it would take a cluster-wide lock at commit.
  */
-import { Context, type Effect, type Queue } from "effect"
+import { PgClient } from "@effect/sql-pg"
+import { Context, Duration, Effect, Layer, Queue, Ref } from "effect"
+import { describeSqlError } from "../postgres/Database.ts"
+import { channels } from "../postgres/channels.ts"
+
+const shortestInterval = Duration.millis(5)
 
 export class OutboxSignal extends Context.Service<
   OutboxSignal,
@@ -18,4 +23,39 @@ export class OutboxSignal extends Context.Service<
     /** Sends the NOTIFYs; a daemon that its owner runs. */
     readonly run: Effect.Effect<never>
   }
->()("kickoff/outbox/OutboxSignal") {}
+>()("kickoff/outbox/OutboxSignal") {
+  static readonly layer = Layer.effect(
+    OutboxSignal,
+    Effect.gen(function* () {
+      const pg = yield* PgClient.PgClient
+      return yield* make(
+        pg.notify(channels.outbox, "").pipe(
+          // Only a hint is lost, and the relay looks for itself before long.
+          Effect.catch((error) => Effect.logDebug(`No hint was sent to the relay: ${describeSqlError(error)}`))
+        )
+      )
+    })
+  )
+
+  /** Never notifies another process. */
+  static readonly layerMemory = Layer.effect(
+    OutboxSignal,
+    Effect.suspend(() => make(Effect.void))
+  )
+}
+
+const make = Effect.fnUntraced(function* (notify: Effect.Effect<void>) {
+  const relaying = yield* Ref.make(false)
+  const wakeUps = yield* Queue.sliding<void>(1)
+  const notifications = yield* Queue.sliding<void>(1)
+  return OutboxSignal.of({
+    committed: Effect.flatMap(Ref.get(relaying), (here) => Queue.offer(here ? wakeUps : notifications, undefined)),
+    wakeUps: Queue.asDequeue(wakeUps),
+    // Whoever relays next may already have looked before the last commits that were signalled here.
+    setRelaying: (here) =>
+      Effect.andThen(Ref.set(relaying, here), here ? Effect.void : Queue.offer(notifications, undefined)),
+    run: Effect.forever(
+      Effect.andThen(Queue.take(notifications), Effect.andThen(notify, Effect.sleep(shortestInterval)))
+    )
+  })
+})

@@ -30,6 +30,12 @@ export interface DatabaseOptions {
 /** Longest time that one statement may take on the server, also when it waits for a lock. */
 const statementTimeout = Duration.seconds(10)
 
+/**
+ * Longest time that a loop waits for an answer to one statement; then the server counts as gone. A statement that the
+ * server finishes after that has taken effect, which the next look at the table shows.
+ */
+export const answerDeadline = Duration.seconds(5)
+
 /** What the driver says of an error, on one line: `reason.cause` is the server's own message. */
 export const describeSqlError = (error: SqlError.SqlError): string => {
   const { cause } = error.reason

@@ -4,11 +4,21 @@
  * A hint is never the work: it only says that looking at a table now may be worth it. Hints are coalesced, and after
  * every (re)connect each subscriber gets one, because whatever was notified meanwhile is lost.
  */
-import { Context, type Effect, type Queue, type Scope } from "effect"
-import type { Channel } from "./channels.ts"
+import { Context, Duration, Effect, Layer, Metric, Queue, Random, type Redacted, Ref, type Scope } from "effect"
+import { Health } from "../observability/Health.ts"
+import * as Metrics from "../observability/Metrics.ts"
+import { type Channel, channels } from "./channels.ts"
+import { makeOutages } from "./outages.ts"
+import { heartbeat, keepSession } from "./Session.ts"
 
 /** What a hint stems from: a notification, or a session that was opened anew. */
 export type Hint = "notify" | "reconnect"
+
+/** How often the session proves that notifications still reach it, and how long that may take before it is dropped. */
+const heartbeats = { every: Duration.seconds(2), deadline: Duration.millis(2500) }
+
+/** How long the loop may be silent before it counts as stuck: a heartbeat and an attempt to connect, with room. */
+const silence = Duration.seconds(30)
 
 export class Listener extends Context.Service<
   Listener,
@@ -20,4 +30,95 @@ export class Listener extends Context.Service<
     /** Keeps the session, with backoff, for as long as the process lives; a daemon that its owner runs. */
     readonly run: Effect.Effect<never>
   }
->()("kickoff/postgres/Listener") {}
+>()("kickoff/postgres/Listener") {
+  /**
+   * Listens on every channel in one session of its own. The URL must lead to PostgreSQL directly: a transaction pooler
+   * swallows LISTEN.
+   */
+  static readonly layer = (url: Redacted.Redacted): Layer.Layer<Listener, never, Health> =>
+    Layer.effect(
+      Listener,
+      Effect.gen(function* () {
+        const health = yield* Health
+        const subscriptions = makeSubscriptions()
+        const up = yield* Ref.make(false)
+        const beat = health.beat("listener", silence)
+        const setUp = (isUp: boolean) =>
+          Effect.andThen(Ref.set(up, isUp), Metric.update(Metrics.listenerUp, isUp ? 1 : 0))
+
+        const run = keepSession({ url, name: "listener", outages: makeOutages("listener", beat) }, (session) =>
+          Effect.gen(function* () {
+            const forwards = yield* Effect.forEach(Object.values(channels), (channel) =>
+              Effect.map(session.connection.listen(channel), (notifications) =>
+                Effect.forever(Effect.andThen(Queue.takeAll(notifications), subscriptions.offer("notify", channel)))
+              )
+            )
+            const echoChannel = `kickoff_heartbeat_${yield* Random.nextIntBetween(0, 2 ** 40)}`
+            const echoes = yield* session.connection.listen(echoChannel)
+
+            yield* Effect.addFinalizer(() => setUp(false))
+            yield* setUp(true)
+            yield* session.up
+            yield* subscriptions.offer("reconnect")
+
+            const echo = Effect.andThen(
+              session.connection.query("SELECT pg_notify($1, '')", [echoChannel]),
+              Queue.takeAll(echoes)
+            )
+            const keepAlive = heartbeat(session, heartbeats, echo, (roundTrip) =>
+              Effect.andThen(Metric.update(Metrics.heartbeatSeconds, Duration.toSeconds(roundTrip)), beat)
+            )
+            return yield* Effect.all([...forwards, keepAlive], { concurrency: "unbounded", discard: true })
+          })
+        )
+        return Listener.of({ subscribe: subscriptions.subscribe, isUp: Ref.get(up), run: Effect.andThen(beat, run) })
+      })
+    )
+
+  /** Hints are what a test says through {@link MemoryNotifier}. */
+  static readonly layerMemory: Layer.Layer<Listener | MemoryNotifier> = Layer.effectContext(
+    Effect.sync(() => {
+      const subscriptions = makeSubscriptions()
+      return Context.make(
+        Listener,
+        Listener.of({ subscribe: subscriptions.subscribe, isUp: Effect.succeed(true), run: Effect.never })
+      ).pipe(
+        Context.add(
+          MemoryNotifier,
+          MemoryNotifier.of({
+            notify: (channel) => subscriptions.offer("notify", channel),
+            reconnect: subscriptions.offer("reconnect")
+          })
+        )
+      )
+    })
+  )
+}
+
+/** The other end of {@link Listener.layerMemory}. */
+export class MemoryNotifier extends Context.Service<
+  MemoryNotifier,
+  { readonly notify: (channel: Channel) => Effect.Effect<void>; readonly reconnect: Effect.Effect<void> }
+>()("kickoff/postgres/MemoryNotifier") {}
+
+const makeSubscriptions = () => {
+  const subscriptions = new Set<{ readonly channel: Channel; readonly queue: Queue.Queue<Hint> }>()
+  return {
+    subscribe: (channel: Channel) =>
+      Effect.acquireRelease(
+        Effect.map(Queue.sliding<Hint>(1), (queue) => {
+          const subscription = { channel, queue }
+          subscriptions.add(subscription)
+          return subscription
+        }),
+        (subscription) => Effect.sync(() => subscriptions.delete(subscription))
+      ).pipe(Effect.map(({ queue }) => Queue.asDequeue(queue))),
+    /** To the subscribers of one channel, or of all. */
+    offer: (hint: Hint, channel?: Channel) =>
+      Effect.sync(() => {
+        for (const subscription of subscriptions) {
+          if (channel === undefined || subscription.channel === channel) Queue.offerUnsafe(subscription.queue, hint)
+        }
+      })
+  }
+}

@@ -24,6 +24,8 @@ export interface Sockets {
   readonly open: () => Net.Socket
   /** Destroys those that receive nothing within the next 250 ms; idle ones among them are opened again on demand. */
   readonly destroySilent: () => void
+  /** Destroys all of them at once. */
+  readonly destroyAll: () => void
 }
 
 /** The sockets of one client. */
@@ -43,6 +45,9 @@ export const makeSockets = (url: Redacted.Redacted): Sockets => {
           if (socket.bytesRead === bytes) socket.destroy(new Error("the server does not answer"))
         }
       }, lastChance)
+    },
+    destroyAll: () => {
+      for (const socket of sockets) socket.destroy(new Error("the server does not answer"))
     }
   }
 }

@@ -1,0 +1,135 @@
+/**
+ * The relay's view of `outbox`: what can be published now, in order, and what became of it.
+ *
+ * There is no cursor. Numbers are given before commits, so "greater than the last" would skip whoever commits late; what
+ * is confirmed is deleted, and what is there is to be published.
+ */
+import { Context, Duration, Effect, Layer, Option, type Schema } from "effect"
+import { SqlClient, type SqlError } from "effect/sql"
+import type { GameEventType } from "../domain/GameEvent.ts"
+import { firstPause, longestPause } from "../domain/RetryPolicy.ts"
+import { answerDeadline, Database } from "../postgres/Database.ts"
+import { instantText } from "./gameEventData.ts"
+
+/** An event that waits, as the relay needs it. */
+export interface WaitingEvent {
+  /** Its place in the order; a bigint as text. */
+  readonly id: string
+  readonly event_id: string
+  readonly game_id: string
+  readonly type: GameEventType
+  /** When the change was made, RFC 3339 in UTC. */
+  readonly time: string
+  readonly data: Readonly<Record<string, Schema.Json>>
+  /** How long ago what it tells of was due, when it was read, ms; null for what no clock did. */
+  readonly due_ms_ago: number | null
+}
+
+export interface OutboxLook {
+  /** Whether any event is there, also one that rests after a failure. */
+  readonly waiting: boolean
+  /** Until the first event that failed is tried again. */
+  readonly retry: Option.Option<Duration.Duration>
+}
+
+/** What became of an event that was refused. */
+export interface RefusedEvent {
+  readonly attempts: number
+  readonly parked: boolean
+}
+
+export class OutboxRepository extends Context.Service<
+  OutboxRepository,
+  {
+    /**
+     * The first events that may be published, in order. An event that rests after a failure, and all later ones of its
+     * game, are left out.
+     */
+    readonly list: (limit: number) => Effect.Effect<ReadonlyArray<WaitingEvent>, SqlError.SqlError>
+    readonly look: Effect.Effect<OutboxLook, SqlError.SqlError>
+    /** Forgets events that are confirmed. */
+    readonly remove: (ids: ReadonlyArray<string>) => Effect.Effect<void, SqlError.SqlError>
+    /** Counts an attempt of an event; after the last one it becomes a dead letter and the later ones of its game go on. */
+    readonly recordFailure: (
+      event: WaitingEvent,
+      failure: { readonly error: string; readonly message: string },
+      maxAttempts: number
+    ) => Effect.Effect<RefusedEvent, SqlError.SqlError>
+  }
+>()("kickoff/outbox/OutboxRepository") {
+  static readonly layer = Layer.effect(
+    OutboxRepository,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const answered = (yield* Database).within(answerDeadline)
+
+      const list = Effect.fn("OutboxRepository.list")(
+        (limit: number) => sql<WaitingEvent>`
+          SELECT event.id::text AS id, event.event_id, event.game_id, event.type, event.data,
+            ${instantText(sql, sql`event.occurred_at`)} AS time,
+            (extract(epoch FROM clock_timestamp() - event.due_at) * 1000)::float8 AS due_ms_ago
+          FROM outbox AS event
+          WHERE (event.retry_at IS NULL OR event.retry_at <= now())
+            AND NOT EXISTS (
+              SELECT FROM outbox AS resting
+              WHERE resting.game_id = event.game_id AND resting.id < event.id AND resting.retry_at > now()
+            )
+          ORDER BY event.id
+          LIMIT ${limit}`,
+        answered
+      )
+
+      const look = sql<{ readonly waiting: boolean; readonly retry: number | null }>`
+        SELECT
+          (SELECT id FROM outbox ORDER BY id LIMIT 1) IS NOT NULL AS waiting,
+          (extract(epoch FROM (SELECT min(retry_at) FROM outbox WHERE retry_at IS NOT NULL) - clock_timestamp())
+            * 1000)::float8 AS retry`.pipe(
+        Effect.map(([row]) => ({
+          waiting: row?.waiting === true,
+          retry: Option.map(Option.fromNullishOr(row?.retry), Duration.millis)
+        })),
+        answered,
+        Effect.withSpan("OutboxRepository.look")
+      )
+
+      const remove = Effect.fn("OutboxRepository.remove")(
+        (ids: ReadonlyArray<string>) =>
+          ids.length === 0 ? Effect.void : Effect.asVoid(sql`DELETE FROM outbox WHERE id = ANY(${ids}::bigint[])`),
+        answered
+      )
+
+      const recordFailure: OutboxRepository["Service"]["recordFailure"] = Effect.fn("OutboxRepository.recordFailure")(
+        (event, failure, maxAttempts) =>
+          Effect.map(
+            sql<RefusedEvent>`
+              WITH refused AS (
+                UPDATE outbox
+                SET attempts = attempts + 1,
+                    retry_at = clock_timestamp() + least(
+                      ${Duration.toSeconds(firstPause)}::float8 * 2 ^ least(attempts, 30),
+                      ${Duration.toSeconds(longestPause)}::float8
+                    ) * interval '1 second'
+                WHERE id = ${event.id}::bigint AND attempts + 1 < ${maxAttempts}::int
+                RETURNING attempts
+              ), parked AS (
+                DELETE FROM outbox
+                WHERE id = ${event.id}::bigint AND attempts + 1 >= ${maxAttempts}::int
+                RETURNING *
+              ), letter AS (
+                INSERT INTO dead_letters (kind, source_id, game_id, due_at, error, message, attempts, payload)
+                SELECT 'event', event_id, game_id, due_at, ${failure.error}, ${failure.message}, attempts + 1,
+                  to_jsonb(parked)
+                FROM parked
+              )
+              SELECT attempts, FALSE AS parked FROM refused
+              UNION ALL
+              SELECT attempts + 1, TRUE FROM parked`,
+            (rows) => rows[0] ?? { attempts: 0, parked: false }
+          ),
+        answered
+      )
+
+      return OutboxRepository.of({ list, look, remove, recordFailure })
+    })
+  )
+}

@@ -1,0 +1,212 @@
+/**
+ * Publishes what is committed, in order per game, and forgets it when the broker has confirmed it.
+ *
+ * One relay is active at a time, by an advisory lock on a session of its own. Two that overlap for a moment, because the
+ * lock was lost, publish the same events under the same ids: consumers know them by their id.
+ */
+import { Clock, Duration, Effect, Metric, Option, Queue, type Redacted } from "effect"
+import type { SqlError } from "effect/sql"
+import { toCloudEvent } from "../domain/GameEvent.ts"
+import { PublishError, Publisher } from "../messaging/Publisher.ts"
+import { Health } from "../observability/Health.ts"
+import * as Metrics from "../observability/Metrics.ts"
+import { channels } from "../postgres/channels.ts"
+import { Listener } from "../postgres/Listener.ts"
+import { makeOutages } from "../postgres/outages.ts"
+import { heartbeat, keepSession } from "../postgres/Session.ts"
+import { Settings } from "../Settings.ts"
+import { OutboxRepository, type WaitingEvent } from "./OutboxRepository.ts"
+import { OutboxSignal } from "./OutboxSignal.ts"
+
+/** Most events that are read, and so under way, at once. */
+const window = 1000
+
+/** How long the relay rests at most while events are there that cannot be published. */
+const impatience = Duration.seconds(1)
+
+/** How long the loop may be silent before it counts as stuck: a batch's confirms, and its deletion. */
+const silence = Duration.seconds(30)
+
+/** The advisory lock of the relay: "kickrely" in ASCII, so that nobody else chooses it by chance. */
+const lockKey = "7739826747744808057"
+
+const attemptEvery = Duration.millis(500)
+const heartbeats = { every: Duration.seconds(2), deadline: Duration.millis(2500) }
+
+interface Published {
+  readonly confirmed: ReadonlyArray<WaitingEvent>
+  readonly failed: ReadonlyArray<{ readonly event: WaitingEvent; readonly error: PublishError }>
+}
+
+/** Publishes for as long as it runs; {@link run} runs it while the lock is held. */
+export const publishAll = Effect.fn("Relay.publishAll")(function* () {
+  const settings = yield* Settings
+  const outbox = yield* OutboxRepository
+  const publisher = yield* Publisher
+  const signal = yield* OutboxSignal
+  const listener = yield* Listener
+  const health = yield* Health
+  const beat = (next: Duration.Duration) => health.beat("outbox", Duration.sum(next, silence))
+  const { waitOut } = makeOutages("outbox", beat(Duration.zero))
+
+  /** Events that were under way when the broker closed the channel: published alone until the culprit is found. */
+  let suspects: ReadonlySet<string> = new Set()
+
+  const publish = Effect.fnUntraced(function* (event: WaitingEvent) {
+    const began = yield* Clock.currentTimeNanos
+    yield* publisher.publish(toCloudEvent(event))
+    if (event.due_ms_ago !== null) {
+      const elapsed = Duration.nanos((yield* Clock.currentTimeNanos) - began)
+      yield* Metric.update(
+        Metric.withAttributes(Metrics.confirmedLateness, { type: event.type }),
+        (event.due_ms_ago + Duration.toMillis(elapsed)) / 1000
+      )
+    }
+  })
+
+  /** The events of one game, one after the other: a later one is not sent before the earlier is confirmed. */
+  const publishGame = (events: ReadonlyArray<WaitingEvent>) =>
+    Effect.gen(function* () {
+      const confirmed: Array<WaitingEvent> = []
+      for (const event of events) {
+        const error = yield* Effect.flip(publish(event)).pipe(Effect.option)
+        if (Option.isSome(error)) return { confirmed, failed: [{ event, error: error.value }] }
+        confirmed.push(event)
+      }
+      return { confirmed, failed: [] }
+    })
+
+  const publishBatch = (events: ReadonlyArray<WaitingEvent>): Effect.Effect<Published> =>
+    Effect.map(
+      Effect.forEach([...Map.groupBy(events, (event) => event.game_id).values()], publishGame, {
+        concurrency: suspects.size === 0 ? "unbounded" : 1
+      }),
+      (games) => ({
+        confirmed: games.flatMap((game) => game.confirmed),
+        failed: games.flatMap((game) => game.failed)
+      })
+    )
+
+  const recordRefusal = Effect.fnUntraced(function* (event: WaitingEvent, error: PublishError) {
+    const refused = yield* outbox.recordFailure(
+      event,
+      { error: error.reason._tag, message: error.message },
+      settings.maxAttempts
+    )
+    yield* Metric.update(Metric.withAttributes(Metrics.events, { outcome: refused.parked ? "parked" : "refused" }), 1)
+    const log = refused.parked ? Effect.logError : Effect.logWarning
+    yield* log(refused.parked ? `An event was given up. ${error.message}` : `${error.message}; it is tried again`).pipe(
+      Effect.annotateLogs({
+        game_id: event.game_id,
+        event_id: event.event_id,
+        type: event.type,
+        attempt: refused.attempts
+      })
+    )
+  })
+
+  /** Publishes one batch. Not interruptible: what was sent is waited for, so that a stop does not send it twice. */
+  const step = Effect.gen(function* () {
+    const listed = yield* outbox.list(window)
+    const events = suspects.size === 0 ? listed : listed.filter((event) => suspects.has(event.event_id))
+    if (events.length === 0) {
+      suspects = new Set()
+      return listed.length > 0
+    }
+    const alone = suspects.size > 0
+    const { confirmed, failed } = yield* publishBatch(alone ? events.slice(0, 1) : events)
+    yield* outbox.remove(confirmed.map((event) => event.id))
+    yield* Metric.update(Metric.withAttributes(Metrics.events, { outcome: "confirmed" }), confirmed.length)
+    yield* beat(Duration.zero)
+    if (alone) suspects = without(suspects, [...confirmed, ...failed.map(({ event }) => event)])
+
+    let unavailable: PublishError | undefined
+    const closedOver: Array<string> = []
+    for (const { event, error } of failed) {
+      if (error.reason._tag === "BrokerUnavailable") {
+        unavailable = error
+        if (alone) suspects = new Set([...suspects, event.event_id])
+      } else if (error.reason._tag === "ChannelClosed" && !alone) closedOver.push(event.event_id)
+      else yield* recordRefusal(event, error)
+    }
+    if (closedOver.length > 0) suspects = new Set(closedOver)
+    if (unavailable !== undefined) return yield* unavailable
+    return true
+  }).pipe(Effect.uninterruptible)
+
+  /** Waiting for the broker is no standstill. */
+  const brokerReady = Effect.raceFirst(
+    publisher.ready,
+    Effect.forever(Effect.andThen(beat(impatience), Effect.sleep(impatience)))
+  )
+
+  return yield* Effect.scoped(
+    Effect.gen(function* () {
+      const hints = yield* listener.subscribe(channels.outbox)
+
+      const drain: Effect.Effect<Duration.Duration, SqlError.SqlError | PublishError> = Effect.gen(function* () {
+        yield* brokerReady
+        while (yield* step) yield* brokerReady
+        const look = yield* outbox.look
+        if (!look.waiting) return settings.backstop
+        return Duration.min(
+          impatience,
+          Option.getOrElse(look.retry, () => impatience)
+        )
+      })
+
+      return yield* Effect.forever(
+        Effect.gen(function* () {
+          const rest = yield* waitOut(drain)
+          yield* beat(rest)
+          const cause = yield* Effect.sleep(Duration.max(rest, Duration.millis(1))).pipe(
+            Effect.as(Duration.equals(rest, settings.backstop) ? "backstop" : "timer"),
+            Effect.raceFirst(Queue.take(hints)),
+            Effect.raceFirst(Effect.as(Queue.take(signal.wakeUps), "notify"))
+          )
+          yield* Metric.update(Metric.withAttributes(Metrics.wakeUps, { loop: "outbox", cause }), 1)
+        })
+      )
+    })
+  )
+})
+
+const without = (ids: ReadonlySet<string>, events: ReadonlyArray<WaitingEvent>): ReadonlySet<string> => {
+  const gone = new Set(events.map((event) => event.event_id))
+  return new Set([...ids].filter((id) => !gone.has(id)))
+}
+
+/**
+ * Relays while it holds the lock, and stands by otherwise. The URL must lead to PostgreSQL directly: behind a
+ * transaction pooler a session's lock is nobody's.
+ */
+export const run = Effect.fn("Relay.run")(function* (url: Redacted.Redacted) {
+  const health = yield* Health
+  const signal = yield* OutboxSignal
+  const context = yield* Effect.context<Settings | OutboxRepository | Publisher | OutboxSignal | Listener | Health>()
+  const beat = health.beat("outbox", silence)
+
+  const setRelaying = (relaying: boolean) =>
+    Effect.andThen(signal.setRelaying(relaying), Metric.update(Metrics.relayLeader, relaying ? 1 : 0))
+
+  yield* beat
+  return yield* keepSession({ url, name: "relay", outages: makeOutages("outbox", beat) }, (session) =>
+    Effect.gen(function* () {
+      // Trying, never waiting: a lock call that waits holds a snapshot, and with it vacuum back.
+      const tryLock = session.connection.queryValues("SELECT pg_try_advisory_lock($1::bigint)", [lockKey]).pipe(
+        session.within(heartbeats.deadline),
+        Effect.tap(() => Effect.andThen(session.up, beat)),
+        Effect.map(([row]) => row?.[0] === true)
+      )
+      while (!(yield* tryLock)) yield* Effect.sleep(attemptEvery)
+
+      yield* Effect.addFinalizer(() => setRelaying(false))
+      yield* setRelaying(true)
+      yield* Effect.logInfo("This process relays the events")
+      yield* Effect.raceFirst(
+        Effect.provideContext(publishAll(), context),
+        heartbeat(session, heartbeats, session.connection.query("SELECT 1"), () => Effect.void)
+      )
+    })
+  )
+})

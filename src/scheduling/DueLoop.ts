@@ -1,0 +1,210 @@
+/**
+ * The engine: one loop for every kind of schedule. Drains what is due, then waits for the earliest of: the next due
+ * time, a hint, the backstop.
+ *
+ * What is due is judged by the database's clock alone; this process's clock only measures how long to sleep. A hint
+ * never replaces a look at the table, and a hint that comes during the look is kept for the next one.
+ */
+import { Clock, Duration, Effect, Metric, Option, Queue, Schedule } from "effect"
+import type { SqlError } from "effect/sql"
+import { Health, type Loop } from "../observability/Health.ts"
+import * as Metrics from "../observability/Metrics.ts"
+import { OutboxSignal } from "../outbox/OutboxSignal.ts"
+import { describeSqlError } from "../postgres/Database.ts"
+import { classify } from "../postgres/failures.ts"
+import { type Hint, Listener } from "../postgres/Listener.ts"
+import { makeOutages, tagOf } from "../postgres/outages.ts"
+import { Settings } from "../Settings.ts"
+import type { DueRepository, DueRow, Processed } from "./DueRepository.ts"
+
+/** What ended a wait. `start` is the first look of all, `contended` a pause because others hold what is due. */
+export type WakeUp = "start" | "timer" | Hint | "backstop" | "contended"
+
+/** Most rows that one statement claims. */
+const batchSize = 1000
+
+/** Most failed rows that are tried between two batches of fresh ones, each alone. */
+const retriesPerRound = 10
+
+/** How often a batch that met a deadlock or a timeout is tried before it is split. */
+const passingRetries = Schedule.max([Schedule.exponential("20 millis").pipe(Schedule.jittered), Schedule.recurs(3)])
+
+const shortestPause = Duration.millis(5)
+const longestPause = Duration.millis(100)
+
+/** How much later than planned a wait may end before the loop counts as stuck: it covers one statement's deadline. */
+const slack = Duration.seconds(30)
+
+/**
+ * Runs one kind of schedule until interrupted. Failures of the server are waited out; a row that fails is tried again
+ * later, then becomes a dead letter, while the others go on.
+ */
+export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository) {
+  const settings = yield* Settings
+  const health = yield* Health
+  const listener = yield* Listener
+  const signal = yield* OutboxSignal
+  const loop: Loop = repository.kind === "status-transition" ? "status-transitions" : "notifications"
+  const beat = (next: Duration.Duration) => health.beat(loop, Duration.sum(next, slack))
+  const { waitOut } = makeOutages(loop, beat(Duration.zero))
+
+  const report = Effect.fnUntraced(function* (rows: ReadonlyArray<Processed>, elapsed: Duration.Duration) {
+    for (const row of rows) {
+      yield* Metric.update(
+        Metric.withAttributes(Metrics.scheduleRows, { kind: repository.kind, outcome: row.outcome }),
+        1
+      )
+      if (row.outcome === "applied" || row.outcome === "sent") {
+        yield* Metric.update(
+          Metric.withAttributes(Metrics.committedLateness, { kind: repository.kind }),
+          (row.lateness_ms + Duration.toMillis(elapsed)) / 1000
+        )
+      }
+      if (row.outcome === "parked") yield* logParked(row, "it can never be applied, see its dead letter")
+      else {
+        yield* Effect.logDebug(`${row.target}: ${row.outcome}`).pipe(
+          Effect.annotateLogs({ game_id: row.game_id, due_at: row.due_at, lateness_ms: row.lateness_ms })
+        )
+      }
+    }
+  })
+
+  const logParked = (
+    row: { readonly game_id: string; readonly target: string; readonly due_at: string },
+    why: string
+  ) =>
+    Effect.logError(`A ${repository.kind} was given up: ${why}`).pipe(
+      Effect.annotateLogs({ game_id: row.game_id, transition_time: row.due_at, target_status: row.target })
+    )
+
+  /** One statement, its measures, and the signal to the relay; not interruptible, so that it ends before a stop. */
+  const commit = (apply: Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>) =>
+    Effect.gen(function* () {
+      const began = yield* Clock.currentTimeNanos
+      const rows = yield* apply
+      const elapsed = Duration.nanos((yield* Clock.currentTimeNanos) - began)
+      if (rows.length > 0) {
+        yield* signal.committed
+        yield* Metric.update(Metrics.batchSeconds, Duration.toSeconds(elapsed))
+        yield* report(rows, elapsed)
+        yield* beat(Duration.zero)
+      }
+      return rows.length
+    }).pipe(Effect.uninterruptible)
+
+  const recordFailure = Effect.fnUntraced(function* (row: DueRow, error: SqlError.SqlError) {
+    const failure = { error: tagOf(error), message: describeSqlError(error) }
+    const recorded = yield* repository.recordFailure(row, failure, settings.maxAttempts)
+    if (Option.isNone(recorded)) return
+    const failed = recorded.value
+    yield* Metric.update(
+      Metric.withAttributes(Metrics.scheduleRows, {
+        kind: repository.kind,
+        outcome: failed.parked ? "parked" : "failed"
+      }),
+      1
+    )
+    if (failed.parked) yield* logParked(failed, `${failure.message} (attempt ${failed.attempts}, the last)`)
+    else {
+      yield* Effect.logWarning(`A ${repository.kind} failed and is tried again: ${failure.message}`).pipe(
+        Effect.annotateLogs({
+          game_id: failed.game_id,
+          transition_time: failed.due_at,
+          target_status: failed.target,
+          attempt: failed.attempts
+        })
+      )
+    }
+  })
+
+  /** Applies rows together; where that fails for a reason of a row's own, in halves, until the culprit stands alone. */
+  const applyThese = (rows: ReadonlyArray<DueRow>): Effect.Effect<number, SqlError.SqlError> =>
+    commit(repository.applyThese(rows)).pipe(
+      Effect.retry({ schedule: passingRetries, while: (error) => classify(error) === "passing" }),
+      Effect.catchIf(
+        (error) => classify(error) !== "infrastructure",
+        (error): Effect.Effect<number, SqlError.SqlError> => {
+          const [first] = rows
+          if (first === undefined) return Effect.succeed(0)
+          if (rows.length === 1) return Effect.as(recordFailure(first, error), 1)
+          const middle = Math.ceil(rows.length / 2)
+          return Effect.zipWith(applyThese(rows.slice(0, middle)), applyThese(rows.slice(middle)), (a, b) => a + b)
+        }
+      )
+    )
+
+  /** Applies the next batch of fresh rows and returns how many were dealt with. */
+  const applyFresh: Effect.Effect<number, SqlError.SqlError> = commit(repository.applyDue(batchSize)).pipe(
+    Effect.retry({ schedule: passingRetries, while: (error) => classify(error) === "passing" }),
+    Effect.catchIf(
+      (error) => classify(error) !== "infrastructure",
+      () => Effect.flatMap(repository.listDue(batchSize), applyThese)
+    )
+  )
+
+  const applyRetries: Effect.Effect<number, SqlError.SqlError> = Effect.gen(function* () {
+    const rows = yield* repository.listRetries(retriesPerRound)
+    let handled = 0
+    for (const row of rows) handled += yield* applyThese([row])
+    return handled
+  })
+
+  return yield* Effect.scoped(
+    Effect.gen(function* () {
+      const hints = yield* listener.subscribe(repository.channel)
+
+      const wait = (limit: Duration.Duration, atLimit: WakeUp) =>
+        Effect.gen(function* () {
+          yield* beat(limit)
+          const woken: WakeUp = yield* Effect.raceFirst(
+            Queue.take(hints),
+            Effect.as(Effect.sleep(Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit)
+          )
+          yield* Metric.update(Metric.withAttributes(Metrics.wakeUps, { loop, cause: woken }), 1)
+          return woken
+        })
+
+      /** From one wake-up to the next: everything that is due, then the wait. */
+      const cycle = Effect.fnUntraced(function* (woken: WakeUp) {
+        // A timer rings because a row is due: applying it at once saves it the time of a look.
+        if (woken === "timer") yield* applyFresh
+        let pause = shortestPause
+        for (;;) {
+          const look = yield* repository.look
+          if (look.stalled && (woken === "start" || woken === "backstop" || woken === "reconnect")) {
+            yield* repository.releaseStalled
+          }
+          const fresh = isDue(look.fresh) ? yield* applyFresh : 0
+          const retried = isDue(look.retry) ? yield* applyRetries : 0
+          if (!isDue(look.fresh) && !isDue(look.retry)) {
+            const next = Option.getOrElse(earliest(look.fresh, look.retry), () => settings.backstop)
+            return Duration.isLessThan(next, settings.backstop)
+              ? yield* wait(next, "timer")
+              : yield* wait(settings.backstop, "backstop")
+          }
+          if (fresh + retried > 0) pause = shortestPause
+          else {
+            yield* wait(pause, "contended")
+            pause = Duration.min(Duration.times(pause, 2), longestPause)
+          }
+        }
+      })
+
+      let woken: WakeUp = "start"
+      const next = Effect.flatMap(
+        Effect.suspend(() => waitOut(cycle(woken))),
+        (cause) =>
+          Effect.sync(() => {
+            woken = cause
+          })
+      )
+      return yield* Effect.repeat(next, Schedule.forever).pipe(Effect.andThen(Effect.never))
+    })
+  )
+})
+
+const isDue = (until: Option.Option<Duration.Duration>): boolean =>
+  Option.exists(until, Duration.isLessThanOrEqualTo(Duration.zero))
+
+const earliest = (a: Option.Option<Duration.Duration>, b: Option.Option<Duration.Duration>) =>
+  Option.isSome(a) && Option.isSome(b) ? Option.some(Duration.min(a.value, b.value)) : Option.orElse(a, () => b)

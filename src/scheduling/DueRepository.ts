@@ -1,0 +1,84 @@
+/**
+ * What a kind of schedule offers to the {@link DueLoop}: its next due time, and batches that are claimed and applied.
+ *
+ * A batch is claimed, applied and told of in one statement, which is one transaction, so a crash at any point undoes all
+ * of it. Whoever implements this never waits for a row that somebody else has locked.
+ */
+import type { Duration, Effect, Option } from "effect"
+import type { SqlError } from "effect/sql"
+import type { GameId } from "../domain/Game.ts"
+import type { Channel } from "../postgres/channels.ts"
+
+export type ScheduleKind = "status-transition" | "notification"
+
+/** A schedule row as it was when it was read; `due` is exact text, so that a row moved since is recognised. */
+export interface DueRow {
+  readonly id: string
+  readonly due: string
+}
+
+/**
+ * `applied`, `sent`: took effect. `superseded`, `skipped`: done, without effect, because the game no longer allowed it.
+ * `waiting`: a completion put aside until its start is done. `parked`: became a dead letter at once.
+ */
+export type Outcome = "applied" | "sent" | "superseded" | "skipped" | "waiting" | "parked"
+
+/** A row of a batch after its transaction. */
+export interface Processed {
+  readonly id: string
+  readonly game_id: GameId
+  /** The status a game was to take, or the reminder's minutes. */
+  readonly target: string
+  readonly due_at: string
+  readonly outcome: Outcome
+  /** From the due time to the statement, by the database's clock, ms. */
+  readonly lateness_ms: number
+}
+
+export interface Look {
+  /** Until the earliest fresh row is due, by the database's clock; zero or less when it is; none when there is none. */
+  readonly fresh: Option.Option<Duration.Duration>
+  /** The same for rows that failed and are tried again. */
+  readonly retry: Option.Option<Duration.Duration>
+  /** Whether rows were put aside that {@link DueRepository.releaseStalled} should look at now and then. */
+  readonly stalled: boolean
+}
+
+/** Why a row failed, as the dead letter will tell it. */
+export interface RowFailure {
+  readonly error: string
+  readonly message: string
+}
+
+export interface DueRepository {
+  readonly kind: ScheduleKind
+  readonly channel: Channel
+  readonly look: Effect.Effect<Look, SqlError.SqlError>
+  /** Claims and applies the earliest fresh due rows, at most one per game. */
+  readonly applyDue: (limit: number) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
+  /** Claims and applies these rows, as far as they are still due and unchanged. */
+  readonly applyThese: (rows: ReadonlyArray<DueRow>) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
+  /** The earliest fresh due rows, without a claim: what a batch that failed was about. */
+  readonly listDue: (limit: number) => Effect.Effect<ReadonlyArray<DueRow>, SqlError.SqlError>
+  /** The earliest failed rows whose pause is over. */
+  readonly listRetries: (limit: number) => Effect.Effect<ReadonlyArray<DueRow>, SqlError.SqlError>
+  /**
+   * Counts an attempt of a row, gives it its next try or makes it a dead letter. None when the row has changed or is
+   * locked, so that nothing was counted.
+   */
+  readonly recordFailure: (
+    row: DueRow,
+    failure: RowFailure,
+    maxAttempts: number
+  ) => Effect.Effect<Option.Option<FailedRow>, SqlError.SqlError>
+  /** Puts rows that wait in vain back among the fresh ones. */
+  readonly releaseStalled: Effect.Effect<void, SqlError.SqlError>
+}
+
+export interface FailedRow {
+  readonly game_id: GameId
+  readonly target: string
+  readonly due_at: string
+  readonly attempts: number
+  readonly parked: boolean
+}

@@ -1,0 +1,133 @@
+/**
+ * The SQL that every schedule table shares: the look at what is due, and the bookkeeping of failures.
+ *
+ * A kind adds its table, its columns, and the one statement that claims and applies a batch. Every condition here is one
+ * that the table's partial indexes answer.
+ */
+import { Duration, Effect, Option } from "effect"
+import { SqlClient, type SqlError, type Statement } from "effect/sql"
+import { firstPause, longestPause } from "../domain/RetryPolicy.ts"
+import type { Channel } from "../postgres/channels.ts"
+import { answerDeadline, Database } from "../postgres/Database.ts"
+import type { DueRepository, DueRow, FailedRow, Processed, ScheduleKind } from "./DueRepository.ts"
+
+export interface ScheduleTable {
+  readonly kind: ScheduleKind
+  readonly channel: Channel
+  readonly table: string
+  /** The column with the due time. */
+  readonly due: string
+  /** The column that says that the row is done. */
+  readonly done: string
+  /** The column that says what is to happen: it is reported and logged. */
+  readonly target: string
+  /**
+   * Claims the rows of `game_sessions AS game` and of the table `AS row` that satisfy a condition, earliest first, and
+   * applies them: one statement.
+   */
+  readonly apply: (
+    condition: Statement.Fragment,
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
+  readonly releaseStalled: Effect.Effect<void, SqlError.SqlError>
+}
+
+/** Every answer is awaited for a limited time, so that a server that vanished cannot hold the loop. */
+export const makeScheduleRepository = Effect.fnUntraced(function* (
+  options: ScheduleTable
+): Effect.fn.Return<DueRepository, never, Database | SqlClient.SqlClient> {
+  const sql = yield* SqlClient.SqlClient
+  const answered = (yield* Database).within(answerDeadline)
+  const table = sql(options.table)
+  const due = sql(options.due)
+  const done = sql(options.done)
+  const fresh = sql`${done} = FALSE AND hold IS NULL`
+  const retrying = sql`${done} = FALSE AND hold = 'retry'`
+
+  const millisUntil = (instant: Statement.Fragment) =>
+    sql`(extract(epoch FROM (${instant}) - clock_timestamp()) * 1000)::float8`
+
+  const look = sql<{ readonly fresh: number | null; readonly retry: number | null; readonly stalled: boolean }>`
+    SELECT
+      ${millisUntil(sql`SELECT ${due} FROM ${table} WHERE ${fresh} ORDER BY ${due} LIMIT 1`)} AS fresh,
+      ${millisUntil(sql`SELECT retry_at FROM ${table} WHERE ${retrying} ORDER BY retry_at LIMIT 1`)} AS retry,
+      EXISTS (SELECT FROM ${table} WHERE ${done} = FALSE AND hold = 'waiting') AS stalled`.pipe(
+    Effect.map(([row]) => ({
+      fresh: Option.map(Option.fromNullishOr(row?.fresh), Duration.millis),
+      retry: Option.map(Option.fromNullishOr(row?.retry), Duration.millis),
+      stalled: row?.stalled === true
+    })),
+    Effect.withSpan("ScheduleRepository.look", { attributes: { kind: options.kind } })
+  )
+
+  const applyDue = Effect.fn("ScheduleRepository.applyDue")((limit: number) =>
+    options.apply(sql`row.${done} = FALSE AND row.hold IS NULL AND row.${due} <= now()`, limit)
+  )
+
+  const applyThese = Effect.fn("ScheduleRepository.applyThese")((rows: ReadonlyArray<DueRow>) =>
+    options.apply(
+      sql`(row.id, row.${due}) IN (
+          SELECT * FROM unnest(${rows.map((row) => row.id)}::uuid[], ${rows.map((row) => row.due)}::timestamptz[]))
+        AND row.${done} = FALSE AND (row.hold IS NULL OR row.hold = 'retry') AND row.${due} <= now()`,
+      rows.length
+    )
+  )
+
+  const listDue = Effect.fn("ScheduleRepository.listDue")(
+    (limit: number) => sql<DueRow>`
+      SELECT id, ${due}::text AS due FROM ${table}
+      WHERE ${fresh} AND ${due} <= now()
+      ORDER BY ${due} LIMIT ${limit}`
+  )
+
+  const listRetries = Effect.fn("ScheduleRepository.listRetries")(
+    (limit: number) => sql<DueRow>`
+      SELECT id, ${due}::text AS due FROM ${table}
+      WHERE ${retrying} AND retry_at <= now()
+      ORDER BY retry_at LIMIT ${limit}`
+  )
+
+  const recordFailure: DueRepository["recordFailure"] = Effect.fn("ScheduleRepository.recordFailure")(
+    (row, failure, maxAttempts) =>
+      Effect.map(
+        sql<FailedRow>`
+          WITH claimed AS (
+            SELECT id FROM ${table}
+            WHERE id = ${row.id} AND ${due} = ${row.due}::timestamptz AND ${done} = FALSE
+            FOR NO KEY UPDATE SKIP LOCKED
+          ), failed AS (
+            UPDATE ${table} AS row
+            SET attempts = attempts + 1,
+                hold = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN 'parked' ELSE 'retry' END,
+                retry_at = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN NULL ELSE clock_timestamp() + least(
+                  ${Duration.toSeconds(firstPause)}::float8 * 2 ^ least(attempts, 30),
+                  ${Duration.toSeconds(longestPause)}::float8
+                ) * interval '1 second' END
+            FROM claimed
+            WHERE row.id = claimed.id
+            RETURNING row.*
+          ), letter AS (
+            INSERT INTO dead_letters (kind, source_id, game_id, due_at, error, message, attempts, payload)
+            SELECT ${options.kind}, id, game_id, ${due}, ${failure.error}, ${failure.message}, attempts, to_jsonb(failed)
+            FROM failed
+            WHERE hold = 'parked'
+          )
+          SELECT game_id, ${sql(options.target)}::text AS target, ${due}::text AS due_at, attempts,
+                 hold = 'parked' AS parked
+          FROM failed`,
+        (rows) => Option.fromNullishOr(rows[0])
+      )
+  )
+
+  return {
+    kind: options.kind,
+    channel: options.channel,
+    look: answered(look),
+    applyDue: (limit) => answered(applyDue(limit)),
+    applyThese: (rows) => answered(applyThese(rows)),
+    listDue: (limit) => answered(listDue(limit)),
+    listRetries: (limit) => answered(listRetries(limit)),
+    recordFailure: (row, failure, maxAttempts) => answered(recordFailure(row, failure, maxAttempts)),
+    releaseStalled: answered(options.releaseStalled)
+  }
+})

@@ -1,0 +1,116 @@
+/**
+ * The kind of schedule that starts and completes games: `game_status_schedule`.
+ *
+ * The statement judges each claimed row by the status of its game, which it has locked: nothing can start a game that
+ * was cancelled, moved or started by hand a moment before.
+ */
+import { Context, Effect, Layer } from "effect"
+import { SqlClient } from "effect/sql"
+import { gameEventData, instantText } from "../outbox/gameEventData.ts"
+import { channels } from "../postgres/channels.ts"
+import type { DueRepository, Processed } from "./DueRepository.ts"
+import { makeScheduleRepository } from "./ScheduleRepository.ts"
+
+export class StatusTransitionRepository extends Context.Service<StatusTransitionRepository, DueRepository>()(
+  "kickoff/scheduling/StatusTransitionRepository"
+) {
+  static readonly layer = Layer.effect(
+    StatusTransitionRepository,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      return yield* makeScheduleRepository({
+        kind: "status-transition",
+        channel: channels.statusTransitions,
+        table: "game_status_schedule",
+        due: "transition_time",
+        done: "executed",
+        target: "target_status",
+
+        // `FOR NO KEY UPDATE` does not conflict with the key locks that inserting child rows takes, and `SKIP LOCKED`
+        // never waits: a row that is skipped is still due at the next look. Of a game with both rows due only the start
+        // is chosen. Events are numbered after their game's lock is held, so the order per game is that of the commits.
+        apply: (condition, limit) => sql<Processed>`
+          WITH claimed AS MATERIALIZED (
+            SELECT row.id, row.game_id, row.target_status, row.transition_time, row.attempts, game.status
+            FROM game_status_schedule AS row
+            JOIN game_sessions AS game ON game.id = row.game_id
+            WHERE ${condition}
+            ORDER BY row.transition_time
+            LIMIT ${limit}
+            FOR NO KEY UPDATE OF row, game SKIP LOCKED
+          ), chosen AS (
+            SELECT DISTINCT ON (game_id) *
+            FROM claimed
+            ORDER BY game_id, (target_status <> 'IN_PROGRESS'), transition_time
+          ), judged AS MATERIALIZED (
+            SELECT chosen.*,
+              CASE
+                WHEN target_status = 'IN_PROGRESS' AND status = 'SCHEDULED' THEN 'applied'
+                WHEN target_status = 'COMPLETED' AND status = 'IN_PROGRESS' THEN 'applied'
+                WHEN target_status NOT IN ('IN_PROGRESS', 'COMPLETED') THEN 'parked'
+                WHEN target_status = 'IN_PROGRESS' OR status <> 'SCHEDULED' THEN 'superseded'
+                WHEN start.id IS NULL THEN 'parked'
+                WHEN start.hold IS NULL AND start.transition_time <= now() THEN 'left'
+                ELSE 'waiting'
+              END AS outcome
+            FROM chosen
+            LEFT JOIN game_status_schedule AS start
+              ON chosen.target_status = 'COMPLETED' AND chosen.status = 'SCHEDULED'
+              AND start.game_id = chosen.game_id AND start.target_status = 'IN_PROGRESS' AND start.executed = FALSE
+          ), moved AS (
+            UPDATE game_sessions AS game
+            SET status = judged.target_status, version = game.version + 1, updated_at = now()
+            FROM judged
+            WHERE judged.outcome = 'applied' AND game.id = judged.game_id
+            RETURNING game.*, judged.transition_time
+          ), executed AS (
+            UPDATE game_status_schedule AS row
+            SET executed = TRUE, executed_at = clock_timestamp(), outcome = judged.outcome
+            FROM judged
+            WHERE judged.outcome IN ('applied', 'superseded') AND row.id = judged.id
+          ), held AS (
+            UPDATE game_status_schedule AS row
+            SET hold = judged.outcome
+            FROM judged
+            WHERE judged.outcome IN ('waiting', 'parked') AND row.id = judged.id
+          ), letters AS (
+            INSERT INTO dead_letters (kind, source_id, game_id, due_at, error, message, attempts, payload)
+            SELECT 'status-transition', id, game_id, transition_time,
+              CASE WHEN target_status = 'COMPLETED' THEN 'StartMissing' ELSE 'UnsupportedTarget' END,
+              CASE WHEN target_status = 'COMPLETED'
+                THEN 'The game is due to be completed but was never started, and no start is planned'
+                ELSE 'The clock starts and completes games; it cannot make one ' || target_status
+              END,
+              attempts, to_jsonb(judged)
+            FROM judged
+            WHERE outcome = 'parked'
+          ), told AS (
+            INSERT INTO outbox (game_id, type, due_at, data)
+            SELECT game.id,
+              CASE game.status WHEN 'IN_PROGRESS' THEN 'game.started' ELSE 'game.completed' END,
+              game.transition_time,
+              ${gameEventData(sql)} || jsonb_build_object(
+                'transition_time', ${instantText(sql, sql`game.transition_time`)},
+                'lateness_ms', round(extract(epoch FROM clock_timestamp() - game.transition_time) * 1000, 3)
+              )
+            FROM moved AS game
+          )
+          SELECT id, game_id, target_status AS target, transition_time::text AS due_at, outcome,
+            (extract(epoch FROM clock_timestamp() - transition_time) * 1000)::float8 AS lateness_ms
+          FROM judged
+          WHERE outcome <> 'left'`,
+
+        releaseStalled: Effect.asVoid(sql`
+          UPDATE game_status_schedule AS completion
+          SET hold = NULL
+          FROM game_sessions AS game
+          WHERE completion.executed = FALSE AND completion.hold = 'waiting' AND game.id = completion.game_id
+            AND (game.status <> 'SCHEDULED' OR NOT EXISTS (
+              SELECT FROM game_status_schedule AS start
+              WHERE start.game_id = completion.game_id AND start.target_status = 'IN_PROGRESS'
+                AND start.executed = FALSE
+            ))`)
+      })
+    })
+  )
+}
