@@ -151,8 +151,14 @@ const startOnce = async (binaries: Binaries): Promise<PostgresServer | string> =
   const server = spawn(
     "/bin/sh",
     [
-      ...["-c", guard, "guard", folder, postgres, "-D", data, "-p", String(port)],
-      ...Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
+      "-c",
+      guard,
+      "guard",
+      folder,
+      postgres,
+      "-D",
+      data,
+      ...Object.entries({ ...settings, port }).flatMap(([name, value]) => ["-c", `${name}=${value}`])
     ],
     { ...account, cwd: "/", env, detached: true, stdio: ["pipe", "pipe", "ignore"] }
   )

@@ -5,11 +5,11 @@
  */
 import { Effect, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
-import { existsSync } from "node:fs"
 import type { TestProject } from "vitest/node"
 import { Database } from "../../src/postgres/Database.ts"
 import { migrate } from "../../src/postgres/migrations.ts"
 import { embeddedBinaries, find15, type PostgresServer, startPostgres } from "./postgres.ts"
+import { startRabbitmq } from "./rabbitmq.ts"
 
 declare module "vitest" {
   interface ProvidedContext {
@@ -19,15 +19,6 @@ declare module "vitest" {
     readonly postgres15Url: string | null
     readonly rabbitmqUrl: string
   }
-}
-
-const rabbitmqModule = "./rabbitmq.ts"
-const startRabbitmq = async (): Promise<{ url: string; stop: () => Promise<void> }> => {
-  if (!existsSync(new URL(rabbitmqModule, import.meta.url))) return { url: "", stop: async () => {} }
-  const module: { startRabbitmq: () => Promise<{ url: string; stop: () => Promise<void> }> } = await import(
-    rabbitmqModule
-  )
-  return module.startRabbitmq()
 }
 
 const inDatabase = (url: string, database: string) => {
