@@ -7,7 +7,7 @@
 import { Clock, Duration, Effect, Metric, Option, Queue, type Redacted } from "effect"
 import type { SqlError } from "effect/sql"
 import { toCloudEvent } from "../domain/GameEvent.ts"
-import { PublishError, Publisher } from "../messaging/Publisher.ts"
+import { type PublishError, Publisher } from "../messaging/Publisher.ts"
 import { Health } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { channels } from "../postgres/channels.ts"

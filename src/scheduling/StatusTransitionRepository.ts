@@ -45,10 +45,10 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
           ), judged AS MATERIALIZED (
             SELECT chosen.*,
               CASE
-                WHEN target_status = 'IN_PROGRESS' AND status = 'SCHEDULED' THEN 'applied'
-                WHEN target_status = 'COMPLETED' AND status = 'IN_PROGRESS' THEN 'applied'
-                WHEN target_status NOT IN ('IN_PROGRESS', 'COMPLETED') THEN 'parked'
-                WHEN target_status = 'IN_PROGRESS' OR status <> 'SCHEDULED' THEN 'superseded'
+                WHEN chosen.target_status = 'IN_PROGRESS' AND chosen.status = 'SCHEDULED' THEN 'applied'
+                WHEN chosen.target_status = 'COMPLETED' AND chosen.status = 'IN_PROGRESS' THEN 'applied'
+                WHEN chosen.target_status NOT IN ('IN_PROGRESS', 'COMPLETED') THEN 'parked'
+                WHEN chosen.target_status = 'IN_PROGRESS' OR chosen.status <> 'SCHEDULED' THEN 'superseded'
                 WHEN start.id IS NULL THEN 'parked'
                 WHEN start.hold IS NULL AND start.transition_time <= now() THEN 'left'
                 ELSE 'waiting'
