@@ -1,0 +1,95 @@
+/**
+ * The HTTP server: health and metrics for every process, the API and its documentation with the role `api`.
+ *
+ * It stops in order: no new connections, running requests to their end within half the grace time, then whatever is
+ * still open is cut, because a client that keeps its connection busy must not hold up the end of the process.
+ */
+import { NodeHttpServer } from "@effect/platform-node"
+import { Context, Duration, Effect, Layer, Schema } from "effect"
+import { HttpRouter, HttpServer as EffectHttpServer } from "effect/http"
+import { HttpApiBuilder } from "effect/http-api"
+import { createServer } from "node:http"
+import { Settings } from "../Settings.ts"
+import { Api, ProcessApi } from "./api/Api.ts"
+import * as Edge from "./edge.ts"
+import * as GamesHandlers from "./handlers/games.ts"
+import * as OperationsHandlers from "./handlers/operations.ts"
+import { makeMatchPath } from "./routes.ts"
+
+/** The address cannot be listened on. */
+export class AddressUnavailable extends Schema.TaggedError<AddressUnavailable>()("AddressUnavailable", {
+  variable: Schema.Literals(["HTTP_HOST", "HTTP_PORT"]),
+  detail: Schema.String
+}) {
+  override get message() {
+    return `${this.variable}: ${this.detail}`
+  }
+}
+
+export class HttpServer extends Context.Service<
+  HttpServer,
+  {
+    /** Where the server listens, like `http://127.0.0.1:3000`; the port is the real one, also if 0 was asked for. */
+    readonly url: string
+  }
+>()("kickoff/http/HttpServer") {
+  /** Listens on `HTTP_HOST` and `HTTP_PORT` until its scope closes. */
+  static readonly layer = Layer.unwrap(
+    Effect.map(Settings, ({ httpHost, httpPort, roles, shutdownGrace }) => {
+      const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 5000 })
+      const routes = roles.includes("api") ? apiRoutes : processRoutes
+      const cutConnections = Layer.effectDiscard(
+        Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
+      )
+      return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
+        Layer.provideMerge(bound),
+        Layer.provide(cutConnections),
+        Layer.provide(
+          NodeHttpServer.layer(() => server, {
+            host: httpHost,
+            port: httpPort,
+            gracefulShutdownTimeout: Duration.times(shutdownGrace, 0.5)
+          }).pipe(
+            Layer.catchTag("ServeError", ({ cause }) =>
+              Layer.effectDiscard(Effect.fail(toAddressUnavailable(cause, httpHost, httpPort)))
+            )
+          )
+        )
+      )
+    })
+  )
+}
+
+const bound = Layer.effect(
+  HttpServer,
+  Effect.map(EffectHttpServer.HttpServer, ({ address }) =>
+    HttpServer.of({ url: EffectHttpServer.formatAddress(address) })
+  )
+)
+
+const documentationPath = "/openapi.json"
+
+const apiRoutes = HttpApiBuilder.layer(Api, { openapiPath: documentationPath }).pipe(
+  Layer.provide([GamesHandlers.layer, OperationsHandlers.layer]),
+  Layer.provide(Edge.layer(makeMatchPath(Api, [documentationPath])))
+)
+
+const processRoutes = HttpApiBuilder.layer(ProcessApi).pipe(
+  Layer.provide(OperationsHandlers.layer),
+  Layer.provide(Edge.layer(makeMatchPath(ProcessApi, [])))
+)
+
+const toAddressUnavailable = (cause: unknown, host: string, port: number): AddressUnavailable => {
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined
+  switch (code) {
+    case "EADDRINUSE":
+      return new AddressUnavailable({ variable: "HTTP_PORT", detail: `port ${port} on ${host} is in use` })
+    case "EACCES":
+      return new AddressUnavailable({ variable: "HTTP_PORT", detail: `port ${port} needs more privileges` })
+    default:
+      return new AddressUnavailable({
+        variable: "HTTP_HOST",
+        detail: `cannot listen on ${host}: ${cause instanceof Error ? cause.message : String(cause)}`
+      })
+  }
+}

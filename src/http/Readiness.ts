@@ -1,0 +1,74 @@
+/**
+ * Whether this process can work, component by component.
+ *
+ * One question to the database serves all who ask meanwhile, and nobody waits for its answer longer than two seconds:
+ * a frozen database must not hold up the probes, nor the probes use up the pool.
+ */
+import { Context, Duration, Effect, Fiber, Layer, Option, Result, Scope } from "effect"
+import type { SqlError } from "effect/sql"
+import { Publisher } from "../messaging/Publisher.ts"
+import { Database, describeSqlError } from "../postgres/Database.ts"
+import { Listener } from "../postgres/Listener.ts"
+import { latestMigration } from "../postgres/migrations.ts"
+import type { Component, Components } from "./api/OperationsApi.ts"
+import { ReadinessRepository } from "./ReadinessRepository.ts"
+
+/** How long a probe waits for the database. */
+const patience = Duration.seconds(2)
+
+/** When a question is given up, so that its connection is not lost to a server that went away without a word. */
+const abandonAfter = Duration.seconds(15)
+
+const ok: Component = { state: "ok" }
+const away = (detail: string): Component => ({ state: "away", detail })
+
+export class Readiness extends Context.Service<Readiness, { readonly check: Effect.Effect<Components> }>()(
+  "kickoff/http/Readiness"
+) {
+  static readonly layer = Layer.effect(
+    Readiness,
+    Effect.gen(function* () {
+      const repository = yield* ReadinessRepository
+      const database = yield* Database
+      const listener = yield* Listener
+      const publisher = yield* Publisher
+      const scope = yield* Scope.Scope
+      let asking: Fiber.Fiber<Result.Result<number, SqlError.SqlError>> | undefined
+
+      const ask = Effect.gen(function* () {
+        asking ??= yield* repository.appliedMigration.pipe(
+          database.within(abandonAfter),
+          Effect.result,
+          Effect.ensuring(Effect.sync(() => (asking = undefined))),
+          Effect.forkIn(scope)
+        )
+        return yield* Effect.timeoutOption(Fiber.join(asking), patience)
+      })
+
+      const check = Effect.gen(function* () {
+        const answer = yield* ask
+        const broker = yield* publisher.state
+        return {
+          ...toDatabase(answer),
+          listener: (yield* listener.isUp) ? ok : away("no LISTEN session; schedules are looked at periodically"),
+          broker: broker === "connected" ? ok : away(broker)
+        }
+      })
+      return Readiness.of({ check })
+    })
+  ).pipe(Layer.provide(ReadinessRepository.layer))
+}
+
+const toDatabase = (
+  answer: Option.Option<Result.Result<number, SqlError.SqlError>>
+): Pick<Components, "database" | "migrations"> => {
+  if (Option.isNone(answer)) return { database: away("no answer within 2 seconds"), migrations: away("unknown") }
+  if (Result.isFailure(answer.value)) {
+    return { database: away(describeSqlError(answer.value.failure)), migrations: away("unknown") }
+  }
+  const applied = answer.value.success
+  return {
+    database: ok,
+    migrations: applied >= latestMigration ? ok : away(`at ${applied}, this program needs ${latestMigration}`)
+  }
+}

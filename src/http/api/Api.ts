@@ -1,0 +1,16 @@
+/** The whole API, and the part of it that processes without the role `api` serve. */
+import { HttpApi, OpenApi } from "effect/http-api"
+import { GamesApi } from "./GamesApi.ts"
+import { OperationsApi } from "./OperationsApi.ts"
+
+/** What a process with the role `api` serves. */
+export class Api extends HttpApi.make("kickoff")
+  .add(GamesApi, OperationsApi)
+  .annotate(OpenApi.Title, "Kickoff")
+  .annotate(
+    OpenApi.Description,
+    "The clock of a game-session platform. Errors are RFC 9457 problems; instants are RFC 3339 with an offset."
+  ) {}
+
+/** What every process serves. */
+export class ProcessApi extends HttpApi.make("kickoff").add(OperationsApi) {}

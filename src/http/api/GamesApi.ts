@@ -1,0 +1,158 @@
+/** The routes of games, without their implementation: what goes in, what comes out, what can be wrong. */
+import { Schema, SchemaTransformation } from "effect"
+import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
+import { Game, GameId, GamePatch, NewGame } from "../../domain/Game.ts"
+import { GameStatus } from "../../domain/GameStatus.ts"
+import { InstantFromString } from "../../domain/Instant.ts"
+import { Reminder } from "../../domain/Reminder.ts"
+import { StatusTransition } from "../../domain/StatusTransition.ts"
+import { Cursor } from "./cursor.ts"
+import { IfMatch } from "./entityTag.ts"
+import {
+  DatabaseUnavailable,
+  GameNotEditableProblem,
+  GameNotFoundProblem,
+  IdempotencyConflictProblem,
+  IllegalTransitionProblem,
+  VersionMismatchProblem
+} from "./problems.ts"
+import { RequestValidation } from "./RequestValidation.ts"
+
+/** Instants in answers: whatever the column holds, also what another application has put there. */
+const Instant = Schema.DateTimeUtcFromString.annotate({ format: "date-time" })
+
+/** A game as clients see it. */
+export const GameBody = Schema.Struct({
+  ...Game.json.fields,
+  scheduled_at: Instant,
+  created_at: Instant,
+  updated_at: Instant
+}).annotate({ identifier: "Game" })
+
+const ScheduleBody = Schema.Struct({
+  status_transitions: Schema.Array(
+    Schema.Struct({
+      ...StatusTransition.json.fields,
+      transition_time: Instant,
+      executed_at: Schema.NullOr(Instant),
+      retry_at: Schema.NullOr(Instant),
+      created_at: Instant
+    }).annotate({ identifier: "StatusTransition" })
+  ),
+  notifications: Schema.Array(
+    Schema.Struct({
+      ...Reminder.json.fields,
+      notification_time: Instant,
+      sent_at: Schema.NullOr(Instant),
+      retry_at: Schema.NullOr(Instant),
+      created_at: Instant
+    }).annotate({ identifier: "Notification" })
+  )
+}).annotate({ identifier: "Schedule" })
+
+const TaggedGame = HttpApiSchema.WithHeaders(GameBody, { etag: Schema.String })
+
+const CreatedGame = HttpApiSchema.WithHeaders(GameBody.pipe(HttpApiSchema.status(201)), {
+  etag: Schema.String,
+  location: Schema.String
+})
+
+const IdempotencyKey = Schema.String.annotate({
+  description: "A repeat with the same key and content within 24 hours answers the game that the first one created"
+}).pipe(
+  Schema.check(
+    Schema.makeFilter((key: string) =>
+      /^[\x20-\x7e]{1,255}$/.test(key) ? undefined : "Expected 1 to 255 printable ASCII characters"
+    )
+  )
+)
+
+const Limit = Schema.String.annotate({ description: "1 to 200, default 50" }).pipe(
+  Schema.check(
+    Schema.makeFilter((text: string) =>
+      /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 200
+        ? undefined
+        : "Expected a whole number from 1 to 200"
+    )
+  ),
+  Schema.decodeTo(Schema.Int, SchemaTransformation.transform({ decode: Number, encode: String }))
+)
+
+const path = { id: GameId }
+const conditional = { "if-match": Schema.optionalKey(IfMatch) }
+const changeErrors = [
+  GameNotFoundProblem,
+  VersionMismatchProblem,
+  IllegalTransitionProblem,
+  GameNotEditableProblem,
+  DatabaseUnavailable
+] as const
+
+export class GamesApi extends HttpApiGroup.make("games")
+  .add(
+    HttpApiEndpoint.post("create", "/games", {
+      headers: { "idempotency-key": Schema.optionalKey(IdempotencyKey) },
+      payload: NewGame,
+      success: CreatedGame,
+      error: [IdempotencyConflictProblem, DatabaseUnavailable]
+    }).annotate(OpenApi.Summary, "Plan a game"),
+    HttpApiEndpoint.get("list", "/games", {
+      query: {
+        guild_id: Schema.optionalKey(NewGame.fields.guild_id),
+        status: Schema.optionalKey(GameStatus),
+        from: Schema.optionalKey(InstantFromString),
+        to: Schema.optionalKey(InstantFromString),
+        limit: Schema.optionalKey(Limit),
+        cursor: Schema.optionalKey(Cursor)
+      },
+      success: Schema.Struct({
+        games: Schema.Array(GameBody),
+        next_cursor: Schema.NullOr(Schema.String)
+      }).annotate({ identifier: "GameList" }),
+      error: DatabaseUnavailable
+    })
+      .annotate(OpenApi.Summary, "List games in the order of their start")
+      .annotate(OpenApi.Description, "`from` is inclusive and `to` exclusive; `next_cursor` is null on the last page."),
+    HttpApiEndpoint.get("get", "/games/:id", {
+      params: path,
+      success: TaggedGame,
+      error: [GameNotFoundProblem, DatabaseUnavailable]
+    }).annotate(OpenApi.Summary, "Read a game"),
+    HttpApiEndpoint.patch("edit", "/games/:id", {
+      params: path,
+      headers: conditional,
+      payload: GamePatch,
+      success: TaggedGame,
+      error: changeErrors
+    })
+      .annotate(OpenApi.Summary, "Change a game")
+      .annotate(
+        OpenApi.Description,
+        "`scheduled_at` can be changed while the game is SCHEDULED, duration and reminders until it is final. " +
+          "What changes nothing answers the game as it is, without an event and with the same version."
+      ),
+    HttpApiEndpoint.post("cancel", "/games/:id/cancel", {
+      params: path,
+      headers: conditional,
+      success: TaggedGame,
+      error: changeErrors
+    }).annotate(OpenApi.Summary, "Cancel a game"),
+    HttpApiEndpoint.delete("remove", "/games/:id", {
+      params: path,
+      headers: conditional,
+      success: HttpApiSchema.NoContent,
+      error: [GameNotFoundProblem, VersionMismatchProblem, DatabaseUnavailable]
+    }).annotate(OpenApi.Summary, "Delete a game and its schedule"),
+    HttpApiEndpoint.get("schedule", "/games/:id/schedule", {
+      params: path,
+      success: ScheduleBody,
+      error: [GameNotFoundProblem, DatabaseUnavailable]
+    }).annotate(OpenApi.Summary, "Read what is planned for a game, and what was done")
+  )
+  .prefix("/v1")
+  .middleware(RequestValidation)
+  .annotate(HttpApi.ParseOptions, { errors: "all", onExcessProperty: "error" })
+  .annotate(HttpApi.HeadersParseOptions, { errors: "all" })
+  // Answers are our own: a column too many is dropped, not an error.
+  .annotate(HttpApi.SuccessParseOptions, {})
+  .annotate(OpenApi.Description, "Games and their schedules") {}

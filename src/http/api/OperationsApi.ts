@@ -1,0 +1,57 @@
+/** The routes for those who run the service: health and metrics. Every process serves them, whatever its roles. */
+import { Schema } from "effect"
+import { HttpApiEndpoint, HttpApiError, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
+
+const Component = Schema.Struct({
+  state: Schema.Literals(["ok", "away"]),
+  detail: Schema.optionalKey(Schema.String)
+}).annotate({ identifier: "Component" })
+export type Component = typeof Component.Type
+
+export const Components = Schema.Struct({
+  database: Component,
+  migrations: Component,
+  listener: Component,
+  broker: Component
+}).annotate({ identifier: "Components" })
+export type Components = typeof Components.Type
+
+const Overdue = Schema.Struct({
+  loop: Schema.String,
+  since_seconds: Schema.Number
+})
+
+/** The database is away or not migrated: this process can do nothing. */
+export class NotReady extends HttpApiError.Problem<NotReady>()(
+  "NotReady",
+  { type: "urn:kickoff:problem:not-ready", status: 503, title: "Not ready" },
+  { components: Components }
+) {}
+
+/** A loop makes no progress: this process should be restarted. */
+export class NotLive extends HttpApiError.Problem<NotLive>()(
+  "NotLive",
+  { type: "urn:kickoff:problem:not-live", status: 503, title: "Not live" },
+  { overdue: Schema.Array(Overdue) }
+) {}
+
+export class OperationsApi extends HttpApiGroup.make("operations")
+  .add(
+    HttpApiEndpoint.get("live", "/health/live", {
+      success: Schema.Struct({ status: Schema.Literal("ok"), loops: Schema.Array(Schema.String) }),
+      error: NotLive
+    }).annotate(OpenApi.Summary, "Whether the loops of this process make progress"),
+    HttpApiEndpoint.get("ready", "/health/ready", {
+      success: Schema.Struct({ status: Schema.Literals(["ok", "degraded"]), components: Components }),
+      error: NotReady
+    })
+      .annotate(OpenApi.Summary, "Whether this process can work")
+      .annotate(
+        OpenApi.Description,
+        "`degraded`: the listener or the broker is away, and the work goes on. 503: the database is away or not migrated."
+      ),
+    HttpApiEndpoint.get("metrics", "/metrics", {
+      success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))
+    }).annotate(OpenApi.Summary, "Metrics in the text format of Prometheus")
+  )
+  .annotate(OpenApi.Description, "For those who run the service") {}

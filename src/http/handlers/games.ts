@@ -1,0 +1,84 @@
+/** Translates requests on games to use cases and back. */
+import { Duration, Effect, Layer, Option, Schema } from "effect"
+import { HttpApiBuilder, HttpApiSchema } from "effect/http-api"
+import type { Game } from "../../domain/Game.ts"
+import { Games } from "../../games/Games.ts"
+import { Database } from "../../postgres/Database.ts"
+import { Api } from "../api/Api.ts"
+import { Cursor } from "../api/cursor.ts"
+import { toEntityTag, toVersions } from "../api/entityTag.ts"
+import { toProblem } from "./failures.ts"
+import * as RequestValidation from "./requestValidation.ts"
+
+/** Longest that a request may wait for a database that does not answer. */
+const patience = Duration.seconds(15)
+
+const defaultLimit = 50
+
+const tagged = (game: Game) => HttpApiSchema.withHeaders({ body: game, headers: { etag: toEntityTag(game.version) } })
+
+const encodeCursor = Schema.encodeEffect(Cursor)
+
+export const layer = HttpApiBuilder.group(
+  Api,
+  "games",
+  Effect.fn(function* (handlers) {
+    const games = yield* Games
+    const database = yield* Database
+    const { GameNotEditable, GameNotFound, IdempotencyConflict, IllegalTransition, SqlError, VersionMismatch } =
+      toProblem
+    const change = { GameNotFound, VersionMismatch, IllegalTransition, GameNotEditable, SqlError }
+
+    return handlers.handleAll({
+      create: ({ headers, payload }) =>
+        games.create(payload, headers["idempotency-key"]).pipe(
+          Effect.map((game) =>
+            HttpApiSchema.withHeaders({
+              body: game,
+              headers: { etag: toEntityTag(game.version), location: `/v1/games/${game.id}` }
+            })
+          ),
+          Effect.catchTags({ IdempotencyConflict, SqlError }),
+          database.within(patience)
+        ),
+
+      list: ({ query: { cursor, limit, ...filter } }) =>
+        games.list({ ...filter, after: cursor, limit: limit ?? defaultLimit }).pipe(
+          Effect.flatMap((page) =>
+            Effect.map(
+              Option.match(page.next, {
+                onNone: () => Effect.succeed(null),
+                onSome: (position) => Effect.orDie(encodeCursor(position))
+              }),
+              (next_cursor) => ({ games: page.games, next_cursor })
+            )
+          ),
+          Effect.catchTags({ SqlError }),
+          database.within(patience)
+        ),
+
+      get: ({ params }) =>
+        games
+          .get(params.id)
+          .pipe(Effect.map(tagged), Effect.catchTags({ GameNotFound, SqlError }), database.within(patience)),
+
+      edit: ({ headers, params, payload }) =>
+        games
+          .edit(params.id, payload, toVersions(headers["if-match"]))
+          .pipe(Effect.map(tagged), Effect.catchTags(change), database.within(patience)),
+
+      cancel: ({ headers, params }) =>
+        games
+          .cancel(params.id, toVersions(headers["if-match"]))
+          .pipe(Effect.map(tagged), Effect.catchTags(change), database.within(patience)),
+
+      remove: ({ headers, params }) =>
+        games
+          .remove(params.id, toVersions(headers["if-match"]))
+          .pipe(Effect.catchTags({ GameNotFound, VersionMismatch, SqlError }), database.within(patience)),
+
+      schedule: ({ params }) =>
+        games.schedule(params.id).pipe(Effect.catchTags({ GameNotFound, SqlError }), database.within(patience))
+    })
+  })
+).pipe(Layer.provide(RequestValidation.layer))

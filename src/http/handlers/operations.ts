@@ -1,0 +1,44 @@
+/** Answers the probes and the scrapes. */
+import { Duration, Effect, Layer } from "effect"
+import { HttpApiBuilder } from "effect/http-api"
+import { PrometheusMetrics } from "effect/observability"
+import { Health } from "../../observability/Health.ts"
+import { ProcessApi } from "../api/Api.ts"
+import { NotLive, NotReady } from "../api/OperationsApi.ts"
+import { Readiness } from "../Readiness.ts"
+
+export const layer = HttpApiBuilder.group(
+  ProcessApi,
+  "operations",
+  Effect.fn(function* (handlers) {
+    const health = yield* Health
+    const readiness = yield* Readiness
+
+    return handlers.handleAll({
+      live: Effect.fnUntraced(function* () {
+        const overdue = yield* health.overdue
+        if (overdue.length === 0) return { status: "ok" as const, loops: yield* health.loops }
+        return yield* new NotLive({
+          detail: `No progress: ${overdue.map(({ loop }) => loop).join(", ")}`,
+          overdue: overdue.map(({ loop, since }) => ({ loop, since_seconds: Duration.toSeconds(since) }))
+        })
+      }),
+
+      ready: Effect.fnUntraced(function* () {
+        const components = yield* readiness.check
+        const { broker, database, listener, migrations } = components
+        const missing = [database, migrations].find(({ state }) => state !== "ok")
+        if (missing !== undefined) {
+          return yield* new NotReady({
+            detail: database.state === "ok" ? "The database is not migrated" : "The database is away",
+            components
+          })
+        }
+        const whole = listener.state === "ok" && broker.state === "ok"
+        return { status: whole ? ("ok" as const) : ("degraded" as const), components }
+      }),
+
+      metrics: () => PrometheusMetrics.format()
+    })
+  })
+).pipe(Layer.provide(Readiness.layer))
