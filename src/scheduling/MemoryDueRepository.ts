@@ -1,0 +1,197 @@
+/**
+ * A schedule in memory, by this process's clock: the twin of the tables for tests of the loop.
+ *
+ * It passes the same contract suite. Its rows belong to games that allow everything, so each due row is applied.
+ */
+import { Clock, Context, Duration, Effect, Layer, Option } from "effect"
+import { SqlError } from "effect/sql"
+import { GameId } from "../domain/Game.ts"
+import { pauseAfter } from "../domain/RetryPolicy.ts"
+import { channels } from "../postgres/channels.ts"
+import type { DueRepository, DueRow, Processed, RowFailure } from "./DueRepository.ts"
+
+export interface MemoryRow {
+  readonly id: string
+  readonly game_id: string
+  /** By this process's clock, ms. */
+  due: number
+  done: boolean
+  hold: "retry" | "parked" | undefined
+  attempts: number
+  retryAt: number
+}
+
+export interface MemoryDeadLetter extends RowFailure {
+  readonly source_id: string
+  readonly attempts: number
+}
+
+/** The other end of the schedule in memory. */
+export class MemorySchedule extends Context.Service<
+  MemorySchedule,
+  {
+    readonly repository: DueRepository
+    readonly rows: ReadonlyMap<string, MemoryRow>
+    readonly deadLetters: ReadonlyArray<MemoryDeadLetter>
+    readonly add: (id: string, dueIn: Duration.Duration, gameId?: string) => Effect.Effect<void>
+    /** Rows that the database would refuse, by id; their batch fails with them. */
+    readonly poison: Set<string>
+    /** Rows that somebody else has locked, by id. */
+    readonly locked: Set<string>
+    /** Fails the next calls, whatever they are, until it is set to none again. */
+    outage: Option.Option<SqlError.SqlError>
+    /** Called with the name of each method before it does its work. */
+    onCall: (method: string) => Effect.Effect<void>
+  }
+>()("kickoff/scheduling/MemorySchedule") {
+  static readonly layer = Layer.sync(MemorySchedule, () => make())
+}
+
+const refused = new SqlError.SqlError({
+  reason: new SqlError.ConstraintError({
+    cause: Object.assign(new Error("a row was refused"), { code: "23514" }),
+    message: "a row was refused"
+  })
+})
+
+const make = (): MemorySchedule["Service"] => {
+  const rows = new Map<string, MemoryRow>()
+  const deadLetters: Array<MemoryDeadLetter> = []
+  const poison = new Set<string>()
+  const locked = new Set<string>()
+
+  const call = <A>(method: string, work: (now: number) => Effect.Effect<A, SqlError.SqlError>) =>
+    Effect.gen(function* () {
+      yield* schedule.onCall(method)
+      if (Option.isSome(schedule.outage)) return yield* schedule.outage.value
+      return yield* work(yield* Clock.currentTimeMillis)
+    })
+
+  const pending = (hold: MemoryRow["hold"]) =>
+    [...rows.values()].filter((row) => !row.done && row.hold === hold).sort((a, b) => a.due - b.due)
+
+  const apply = (candidates: ReadonlyArray<MemoryRow>, now: number) => {
+    const claimed = candidates.filter((row) => !locked.has(row.id))
+    if (claimed.some((row) => poison.has(row.id))) return Effect.fail(refused)
+    const firstOfGame = [...Map.groupBy(claimed, (row) => row.game_id).values()].flatMap((group) => group.slice(0, 1))
+    return Effect.succeed(
+      firstOfGame.map((row): Processed => {
+        Object.assign(row, { done: true, hold: undefined, attempts: 0 })
+        return {
+          id: row.id,
+          game_id: GameId.make(row.game_id),
+          target: "IN_PROGRESS",
+          due_at: String(row.due),
+          outcome: "applied",
+          lateness_ms: now - row.due
+        }
+      })
+    )
+  }
+
+  const reference = (row: MemoryRow): DueRow => ({ id: row.id, due: String(row.due) })
+
+  const find = (wanted: DueRow) =>
+    Option.filter(Option.fromNullishOr(rows.get(wanted.id)), (row) => String(row.due) === wanted.due && !row.done)
+
+  const until = (instants: ReadonlyArray<number>, now: number) =>
+    instants.length === 0 ? Option.none() : Option.some(Duration.millis(Math.max(0, Math.min(...instants) - now)))
+
+  const repository: DueRepository = {
+    kind: "status-transition",
+    channel: channels.statusTransitions,
+    look: call("look", (now) =>
+      Effect.succeed({
+        fresh: until(
+          pending(undefined).map((row) => row.due),
+          now
+        ),
+        retry: until(
+          pending("retry").map((row) => row.retryAt),
+          now
+        ),
+        stalled: false
+      })
+    ),
+    applyDue: (limit) =>
+      call("applyDue", (now) =>
+        apply(
+          pending(undefined)
+            .filter((row) => row.due <= now)
+            .slice(0, limit),
+          now
+        )
+      ),
+    applyThese: (wanted) =>
+      call("applyThese", (now) =>
+        apply(
+          wanted.flatMap((row) => Option.toArray(find(row))).filter((row) => row.due <= now && row.hold !== "parked"),
+          now
+        )
+      ),
+    listDue: (limit) =>
+      call("listDue", (now) =>
+        Effect.succeed(
+          pending(undefined)
+            .filter((row) => row.due <= now)
+            .slice(0, limit)
+            .map(reference)
+        )
+      ),
+    listRetries: (limit) =>
+      call("listRetries", (now) =>
+        Effect.succeed(
+          pending("retry")
+            .filter((row) => row.retryAt <= now)
+            .slice(0, limit)
+            .map(reference)
+        )
+      ),
+    recordFailure: (wanted, failure, maxAttempts) =>
+      call("recordFailure", (now) =>
+        Effect.succeed(
+          Option.map(
+            Option.filter(find(wanted), (row) => !locked.has(row.id)),
+            (row) => {
+              row.attempts += 1
+              const parked = row.attempts >= maxAttempts
+              row.hold = parked ? "parked" : "retry"
+              row.retryAt = now + Duration.toMillis(pauseAfter(row.attempts))
+              if (parked) deadLetters.push({ ...failure, source_id: row.id, attempts: row.attempts })
+              return {
+                game_id: GameId.make(row.game_id),
+                target: "IN_PROGRESS",
+                due_at: wanted.due,
+                attempts: row.attempts,
+                parked
+              }
+            }
+          )
+        )
+      ),
+    releaseStalled: call("releaseStalled", () => Effect.void)
+  }
+
+  const schedule: MemorySchedule["Service"] = {
+    repository,
+    rows,
+    deadLetters,
+    poison,
+    locked,
+    outage: Option.none(),
+    onCall: () => Effect.void,
+    add: (id, dueIn, gameId = crypto.randomUUID()) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        rows.set(id, {
+          id,
+          game_id: gameId,
+          due: now + Duration.toMillis(dueIn),
+          done: false,
+          hold: undefined,
+          attempts: 0,
+          retryAt: 0
+        })
+      })
+  }
+  return schedule
+}

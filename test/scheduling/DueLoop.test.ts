@@ -1,0 +1,267 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Metric, Option, Queue } from "effect"
+import { SqlError } from "effect/sql"
+import { TestClock } from "effect/testing"
+import { Health } from "../../src/observability/Health.ts"
+import * as Metrics from "../../src/observability/Metrics.ts"
+import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
+import { channels } from "../../src/postgres/channels.ts"
+import { Listener, MemoryNotifier } from "../../src/postgres/Listener.ts"
+import { run } from "../../src/scheduling/DueLoop.ts"
+import { MemorySchedule } from "../../src/scheduling/MemoryDueRepository.ts"
+import { Settings } from "../../src/Settings.ts"
+
+/** A failure as a server that restarts gives it. */
+const serverAway = new SqlError.SqlError({
+  reason: new SqlError.ConnectionError({ cause: new Error("connection refused"), message: "connection refused" })
+})
+
+/** The loop on a schedule in memory; `rests` gets how long each wait will be, `calls` each call of the repository. */
+const started = Effect.gen(function* () {
+  const schedule = yield* MemorySchedule
+  const notifier = yield* MemoryNotifier
+  const rests = yield* Queue.unbounded<number>()
+  const calls = yield* Queue.unbounded<string>()
+  schedule.onCall = (method) => Effect.asVoid(Queue.offer(calls, method))
+  const health = Health.of({
+    beat: (_loop, next) => {
+      const rest = Duration.toMillis(next) - 30_000
+      return rest > 0 ? Effect.asVoid(Queue.offer(rests, rest)) : Effect.void
+    },
+    overdue: Effect.succeed([]),
+    loops: Effect.succeed([])
+  })
+  yield* Effect.forkScoped(Effect.provideService(run(schedule.repository), Health, health))
+  return {
+    schedule,
+    notifier,
+    /** Waits until the loop rests, and says for how many milliseconds. */
+    rests: Queue.take(rests),
+    /** The calls of the repository since this was asked last. */
+    calls: Queue.clear(calls),
+    isDone: (id: string) => schedule.rows.get(id)?.done === true,
+    notify: notifier.notify(channels.statusTransitions)
+  }
+})
+
+const layer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
+  Layer.mergeAll(MemorySchedule.layer, Listener.layerMemory, OutboxSignal.layerMemory, Settings.layerWith(settings))
+
+const wakeUps = (cause: string) =>
+  Effect.map(Metric.value(Metric.withAttributes(Metrics.wakeUps, { loop: "status-transitions", cause })), (state) =>
+    Number(state.count)
+  )
+
+describe("DueLoop", () => {
+  it.effect("sleeps until the next due time and applies the row then, not before", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.seconds(10))
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 10_000)
+      yield* TestClock.adjust(Duration.millis(9_999))
+      assert.isFalse(loop.isDone("a"))
+      yield* TestClock.adjust(Duration.millis(1))
+      assert.strictEqual(yield* loop.rests, 60_000)
+      assert.isTrue(loop.isDone("a"))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("sleeps for fractions of a second as they are, without a look in between", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.millis(1_700))
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 1_700)
+      yield* loop.calls
+      yield* TestClock.adjust(Duration.millis(1_700))
+      yield* loop.rests
+      assert.deepStrictEqual(yield* loop.calls, ["applyDue", "look"])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("is woken by a hint and applies a row that is due earlier than the one it waits for", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("later", Duration.seconds(50))
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 50_000)
+      const before = yield* wakeUps("notify")
+      yield* schedule.add("sooner", Duration.zero)
+      yield* loop.notify
+      assert.strictEqual(yield* loop.rests, 50_000)
+      assert.isTrue(loop.isDone("sooner"))
+      assert.isFalse(loop.isDone("later"))
+      assert.strictEqual((yield* wakeUps("notify")) - before, 1)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("keeps a hint that comes during the look, so that no wake-up is lost", () =>
+    Effect.gen(function* () {
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 60_000)
+      const schedule = loop.schedule
+      // The row is committed, and notified, after the look has read the table and before it returns.
+      schedule.onCall = (method) =>
+        method === "look" && !schedule.rows.has("a") ? Effect.andThen(Effect.yieldNow, loop.notify) : Effect.void
+      yield* loop.notify
+      yield* loop.rests
+      yield* schedule.add("a", Duration.zero)
+      yield* loop.rests
+      assert.isTrue(loop.isDone("a"))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("coalesces a burst of hints into one look", () =>
+    Effect.gen(function* () {
+      const loop = yield* started
+      yield* loop.rests
+      yield* loop.calls
+      yield* Effect.forEach(Array.from({ length: 100 }), () => loop.notify, { discard: true })
+      yield* loop.rests
+      const looks = (yield* loop.calls).length
+      assert.isAtMost(looks, 2)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("looks at once after the listener has reconnected", () =>
+    Effect.gen(function* () {
+      const loop = yield* started
+      yield* loop.rests
+      const before = yield* wakeUps("reconnect")
+      yield* loop.schedule.add("a", Duration.zero)
+      yield* loop.notifier.reconnect
+      yield* loop.rests
+      assert.isTrue(loop.isDone("a"))
+      assert.strictEqual((yield* wakeUps("reconnect")) - before, 1)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("finds by the backstop what nobody told of, and looks no more often than that", () =>
+    Effect.gen(function* () {
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 30_000)
+      yield* loop.calls
+      yield* loop.schedule.add("a", Duration.zero)
+      const before = yield* wakeUps("backstop")
+      yield* TestClock.adjust(Duration.seconds(30))
+      yield* loop.rests
+      assert.isTrue(loop.isDone("a"))
+      yield* loop.calls
+      yield* TestClock.adjust(Duration.seconds(30))
+      yield* loop.rests
+      assert.deepStrictEqual(yield* loop.calls, ["look"])
+      assert.strictEqual((yield* wakeUps("backstop")) - before, 2)
+    }).pipe(Effect.provide(layer({ backstop: Duration.seconds(30) })))
+  )
+
+  it.effect("clamps a wait of months to the backstop", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.days(90))
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 60_000)
+      yield* TestClock.adjust(Duration.days(90))
+      while ((yield* loop.rests) !== 60_000 || !loop.isDone("a")) yield* Effect.yieldNow
+      assert.isTrue(loop.isDone("a"))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("applies a row that becomes due between two looks at once, zero is not missing", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.zero)
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 60_000)
+      assert.isTrue(loop.isDone("a"))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("pauses, longer each time up to 100 ms, while others hold what is due", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.zero)
+      schedule.locked.add("a")
+      const loop = yield* started
+      const pauses: Array<number> = []
+      for (let index = 0; index < 7; index++) {
+        const rest = yield* loop.rests
+        pauses.push(rest)
+        yield* TestClock.adjust(Duration.millis(rest))
+      }
+      assert.deepStrictEqual(pauses, [5, 10, 20, 40, 80, 100, 100])
+      schedule.locked.clear()
+      yield* TestClock.adjust(Duration.millis(yield* loop.rests))
+      while ((yield* loop.rests) !== 60_000) yield* Effect.yieldNow
+      assert.isTrue(loop.isDone("a"))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("splits a batch until the culprit stands alone, and the others go on at once", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      for (let index = 0; index < 200; index++) yield* schedule.add(`row-${index}`, Duration.zero)
+      for (const id of ["row-3", "row-77", "row-78", "row-199"]) schedule.poison.add(id)
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 500)
+      const undone = [...schedule.rows.values()].filter((row) => !row.done).map((row) => row.id)
+      assert.deepStrictEqual(undone, ["row-3", "row-77", "row-78", "row-199"])
+      const attempts = [...schedule.rows.values()].map((row) => row.attempts)
+      assert.strictEqual(Math.max(...attempts), 1)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("tries a failed row again with doubling pauses, then gives it up as a dead letter with its reason", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.zero)
+      schedule.poison.add("a")
+      const loop = yield* started
+      const pauses: Array<number> = []
+      for (;;) {
+        const rest = yield* loop.rests
+        if (rest === 60_000) break
+        pauses.push(rest)
+        yield* TestClock.adjust(Duration.millis(rest))
+      }
+      assert.deepStrictEqual(pauses, [500, 1000, 2000, 4000, 8000, 16_000, 30_000])
+      assert.deepStrictEqual(schedule.deadLetters, [
+        { source_id: "a", error: "ConstraintError", message: "a row was refused", attempts: 8 }
+      ])
+      assert.isFalse(loop.isDone("a"))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("does not let a row that rests after a failure hold up a later one", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("bad", Duration.zero)
+      yield* schedule.add("good", Duration.millis(300))
+      schedule.poison.add("bad")
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 300)
+      yield* TestClock.adjust(Duration.millis(300))
+      assert.strictEqual(yield* loop.rests, 200)
+      assert.isTrue(loop.isDone("good"))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("waits out an outage of the server, counts no attempt, and goes on by itself", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.zero)
+      schedule.outage = Option.some(serverAway)
+      const loop = yield* started
+      yield* TestClock.adjust(Duration.minutes(10))
+      assert.isFalse(loop.isDone("a"))
+      const looks = (yield* loop.calls).length
+      assert.isAtLeast(looks, 200)
+      assert.isAtMost(looks, 700)
+      schedule.outage = Option.none()
+      yield* TestClock.adjust(Duration.seconds(3))
+      yield* loop.rests
+      assert.isTrue(loop.isDone("a"))
+      assert.deepStrictEqual(schedule.deadLetters, [])
+    }).pipe(Effect.provide(layer()))
+  )
+})
