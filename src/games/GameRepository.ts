@@ -202,9 +202,9 @@ export class GameRepository extends Context.Service<
 
         planReminders: Effect.fnUntraced(function* (id) {
           const wanted = sql`
-            SELECT DISTINCT game.id AS game_id, reminder_minutes,
-              game.scheduled_at - make_interval(mins => reminder_minutes) AS notification_time
-            FROM game_sessions AS game, unnest(game.reminder_minutes) AS reminder_minutes
+            SELECT DISTINCT game.id AS game_id, minutes AS reminder_minutes,
+              game.scheduled_at - make_interval(mins => minutes) AS notification_time
+            FROM game_sessions AS game, unnest(game.reminder_minutes) AS minutes
             WHERE game.id = ${id}::uuid`
           yield* sql`
             WITH gone AS (

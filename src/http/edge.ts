@@ -14,7 +14,7 @@ import {
   ProblemDetails
 } from "effect/http"
 import * as Metrics from "../observability/Metrics.ts"
-import { type MatchPath, toAllow } from "./routes.ts"
+import { type MatchPath, methodsOf } from "./routes.ts"
 
 /** Largest body that is read. */
 export const maxBodySize = ByteSize.kibibytes(64)
@@ -61,7 +61,7 @@ export const layer = (matchPath: MatchPath) =>
         const started = yield* Clock.currentTimeNanos
         const response = yield* app.pipe(
           Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
-          Effect.catchCause((cause) => answerCause(cause, request, toAllow(routes))),
+          Effect.catchCause((cause) => answerCause(cause, request, methodsOf(routes))),
           Effect.map(rewrite)
         )
         const seconds = Number((yield* Clock.currentTimeNanos) - started) / 1e9
@@ -84,13 +84,14 @@ const methods: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PAT
 const answerCause = (
   cause: Cause.Cause<unknown>,
   request: HttpServerRequest.HttpServerRequest,
-  allow: string
+  allowed: ReadonlyArray<string>
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, unknown> => {
   // The client has gone, or the server is going: nobody is there to read an answer of ours.
   if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause)
   const error = Cause.squash(cause)
-  if (HttpServerError.isHttpServerError(error) && error.reason._tag === "RouteNotFound" && allow !== "") {
-    return Effect.succeed(HttpServerResponse.setHeader(toProblem(405), "allow", allow))
+  const notFound = HttpServerError.isHttpServerError(error) && error.reason._tag === "RouteNotFound"
+  if (notFound && allowed.length > 0 && !allowed.includes(request.method)) {
+    return Effect.succeed(HttpServerResponse.setHeader(toProblem(405), "allow", allowed.join(", ")))
   }
   return Effect.flatMap(HttpServerError.causeResponse(cause), ([response]) =>
     response.status < 500

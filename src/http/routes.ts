@@ -25,11 +25,12 @@ export const makeMatchPath = <Id extends string, Groups extends HttpApiGroup.Con
     pattern: new RegExp(`^${route.template.replaceAll(/:[a-z_]+/g, "[^/]+").replaceAll(".", "\\.")}$`)
   }))
   return (url) => {
-    const path = url.split(/[?#]/, 1)[0] ?? ""
+    // The router does not care about doubled and trailing slashes either.
+    const path = (url.split(/[?#]/, 1)[0] ?? "").replaceAll(/\/+/g, "/").replace(/(.)\/$/, "$1")
     return patterns.filter(({ pattern }) => pattern.test(path)).map(({ route }) => route)
   }
 }
 
-/** The methods for the header `Allow`; `HEAD` comes with `GET`. */
-export const toAllow = (routes: ReadonlyArray<Route>): string =>
-  [...new Set(routes.flatMap(({ method }) => (method === "GET" ? ["GET", "HEAD"] : [method])))].toSorted().join(", ")
+/** The methods that these routes answer; `HEAD` comes with `GET`. */
+export const methodsOf = (routes: ReadonlyArray<Route>): ReadonlyArray<string> =>
+  [...new Set(routes.flatMap(({ method }) => (method === "GET" ? ["GET", "HEAD"] : [method])))].toSorted()

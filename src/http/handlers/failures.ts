@@ -1,6 +1,6 @@
 /** What the core's failures are to a client of the API. */
 import { Effect } from "effect"
-import { SqlError } from "effect/sql"
+import type { SqlError } from "effect/sql"
 import type {
   GameNotEditable,
   GameNotFound,
@@ -21,18 +21,16 @@ import {
 
 /** The database's own words may tell of addresses and tables, so they go to the log and not to the client. */
 export const sqlFailure = (error: SqlError.SqlError): Effect.Effect<never, DatabaseUnavailable> => {
-  switch (classify(error)) {
-    // Everything a client can say was checked before, so the statement itself is wrong.
-    case "row":
-      return Effect.die(error)
-    case "passing":
-      return Effect.fail(new DatabaseUnavailable({ detail: "Somebody else holds the game; try again" }))
-    case "infrastructure":
-      return Effect.andThen(
-        Effect.logWarning(`A request failed for the database: ${describeSqlError(error)}`),
-        Effect.fail(new DatabaseUnavailable({ detail: "The database does not answer; try again" }))
-      )
+  const failure = classify(error)
+  // Everything a client can say was checked before, so the statement itself is wrong.
+  if (failure === "row") return Effect.die(error)
+  if (failure === "passing") {
+    return Effect.fail(new DatabaseUnavailable({ detail: "Somebody else holds the game; try again" }))
   }
+  return Effect.andThen(
+    Effect.logWarning(`A request failed for the database: ${describeSqlError(error)}`),
+    Effect.fail(new DatabaseUnavailable({ detail: "The database cannot serve this now; try again" }))
+  )
 }
 
 /** One problem for each typed error of the use cases. */

@@ -14,7 +14,9 @@ const format = SchemaIssue.makeFormatterStandardSchemaV1({
       ? "This member does not exist or cannot be set"
       : issue._tag === "MissingKey"
         ? "This member is required"
-        : SchemaIssue.defaultLeafHook(issue)
+        : issue._tag === "InvalidType" && issue.ast._tag === "Objects"
+          ? "Expected a JSON object"
+          : SchemaIssue.defaultLeafHook(issue)
 })
 
 /** Most problems that one answer tells of. */
