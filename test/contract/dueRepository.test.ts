@@ -1,0 +1,219 @@
+/** One suite for every schedule: the two tables, and the schedule in memory that stands for them in unit tests. */
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Option } from "effect"
+import { SqlClient } from "effect/sql"
+import { randomUUID } from "node:crypto"
+import type { DueRepository } from "../../src/scheduling/DueRepository.ts"
+import { MemorySchedule } from "../../src/scheduling/MemoryDueRepository.ts"
+import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
+import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
+import { insertGame, insertReminder, insertTransition } from "../support/games.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+
+interface Harness {
+  readonly repository: DueRepository
+  /** Adds a row of a game of its own and returns its id. */
+  readonly add: (dueInMs: number) => Effect.Effect<string>
+  readonly isDone: (id: string) => Effect.Effect<boolean>
+  /** Ids of dead letters' sources with their attempts. */
+  readonly deadLetters: Effect.Effect<ReadonlyArray<readonly [string, number]>>
+  /** Ends the pause of every row that failed. */
+  readonly endPauses: Effect.Effect<void>
+}
+
+const onTable = (table: "game_status_schedule" | "notification_schedule") =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const context = yield* Effect.context<SqlClient.SqlClient>()
+    const done = sql(table === "game_status_schedule" ? "executed" : "sent")
+    return {
+      add: (dueInMs: number) =>
+        Effect.gen(function* () {
+          const game = yield* insertGame(3_600_000)
+          return yield* table === "game_status_schedule"
+            ? insertTransition(game, "IN_PROGRESS", dueInMs)
+            : insertReminder(game, 15, dueInMs)
+        }).pipe(Effect.provide(context), Effect.orDie),
+      isDone: (id: string) =>
+        sql<{ readonly done: boolean }>`SELECT ${done} AS done FROM ${sql(table)} WHERE id = ${id}`.pipe(
+          Effect.map(([row]) => row?.done === true),
+          Effect.orDie
+        ),
+      deadLetters: sql<{ readonly source_id: string; readonly attempts: number }>`
+        SELECT source_id, attempts FROM dead_letters`.pipe(
+        Effect.map((rows) => rows.map((row) => [row.source_id, row.attempts] as const)),
+        Effect.orDie
+      ),
+      endPauses: sql`UPDATE ${sql(table)} SET retry_at = now() WHERE retry_at IS NOT NULL`.pipe(
+        Effect.asVoid,
+        Effect.orDie
+      )
+    }
+  })
+
+const inMemory = Effect.gen(function* (): Effect.fn.Return<Harness, never, MemorySchedule> {
+  const schedule = yield* MemorySchedule
+  return {
+    repository: schedule.repository,
+    add: (dueInMs) => {
+      const id = randomUUID()
+      return Effect.as(schedule.add(id, Duration.millis(dueInMs)), id)
+    },
+    isDone: (id) => Effect.sync(() => schedule.rows.get(id)?.done === true),
+    deadLetters: Effect.sync(() => schedule.deadLetters.map((letter) => [letter.source_id, letter.attempts] as const)),
+    endPauses: Effect.sync(() => {
+      for (const row of schedule.rows.values()) row.retryAt = 0
+    })
+  }
+})
+
+const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: Layer.Layer<R, E>) => {
+  const failure = { error: "ConstraintError", message: "a row was refused" }
+  const run = <E2>(test: (harness: Harness) => Effect.Effect<void, E2>) =>
+    Effect.provide(Effect.flatMap(make, test), layer)
+
+  describe(`DueRepository (${name})`, () => {
+    it.live("sees nothing in an empty schedule", () =>
+      run(({ repository }) =>
+        Effect.gen(function* () {
+          const look = yield* repository.look
+          assert.deepStrictEqual([look.fresh, look.retry, look.stalled], [Option.none(), Option.none(), false])
+          assert.deepStrictEqual(yield* repository.applyDue(10), [])
+        })
+      )
+    )
+
+    it.live("tells how long it is until the earliest row is due", () =>
+      run(({ add, repository }) =>
+        Effect.gen(function* () {
+          yield* add(90_000)
+          yield* add(60_000)
+          const { fresh } = yield* repository.look
+          const millis = Duration.toMillis(Option.getOrThrow(fresh))
+          assert.isAtMost(millis, 60_000)
+          assert.isAtLeast(millis, 50_000)
+        })
+      )
+    )
+
+    it.live("applies what is due, each row once, and nothing early", () =>
+      run(({ add, isDone, repository }) =>
+        Effect.gen(function* () {
+          const due = yield* add(-1000)
+          const early = yield* add(60_000)
+          const processed = yield* repository.applyDue(10)
+          assert.deepStrictEqual(
+            processed.map((row) => row.id),
+            [due]
+          )
+          assert.isAtLeast(processed[0]?.lateness_ms ?? -1, 1000)
+          assert.isTrue(yield* isDone(due))
+          assert.isFalse(yield* isDone(early))
+          assert.deepStrictEqual(yield* repository.applyDue(10), [])
+        })
+      )
+    )
+
+    it.live("takes the earliest rows when there are more than asked for", () =>
+      run(({ add, isDone, repository }) =>
+        Effect.gen(function* () {
+          const last = yield* add(-1000)
+          const first = yield* add(-3000)
+          const second = yield* add(-2000)
+          assert.strictEqual((yield* repository.applyDue(2)).length, 2)
+          assert.deepStrictEqual(yield* Effect.forEach([first, second, last], isDone), [true, true, false])
+        })
+      )
+    )
+
+    it.live("lists due rows without a claim and applies exactly the ones it is told", () =>
+      run(({ add, isDone, repository }) =>
+        Effect.gen(function* () {
+          const a = yield* add(-2000)
+          const b = yield* add(-1000)
+          yield* add(60_000)
+          const rows = yield* repository.listDue(10)
+          assert.deepStrictEqual(
+            rows.map((row) => row.id),
+            [a, b]
+          )
+          assert.strictEqual((yield* repository.applyThese(rows.slice(1))).length, 1)
+          assert.deepStrictEqual(yield* Effect.forEach([a, b], isDone), [false, true])
+        })
+      )
+    )
+
+    it.live("gives a failed row its pause, out of the fresh ones, and lists it when the pause is over", () =>
+      run(({ add, endPauses, isDone, repository }) =>
+        Effect.gen(function* () {
+          const id = yield* add(-1000)
+          const [row] = yield* repository.listDue(1)
+          if (row === undefined) return assert.fail("the row is due")
+          const failed = Option.getOrThrow(yield* repository.recordFailure(row, failure, 8))
+          assert.deepStrictEqual([failed.attempts, failed.parked], [1, false])
+          const look = yield* repository.look
+          assert.isTrue(Option.isNone(look.fresh))
+          assert.isAtMost(Duration.toMillis(Option.getOrThrow(look.retry)), 500)
+          assert.deepStrictEqual(yield* repository.applyDue(10), [])
+          assert.deepStrictEqual(yield* repository.listRetries(10), [])
+          yield* endPauses
+          const retries = yield* repository.listRetries(10)
+          assert.deepStrictEqual(retries, [row])
+          assert.strictEqual((yield* repository.applyThese(retries)).length, 1)
+          assert.isTrue(yield* isDone(id))
+        })
+      )
+    )
+
+    it.live("makes a dead letter of a row after its last attempt", () =>
+      run(({ add, deadLetters, isDone, repository }) =>
+        Effect.gen(function* () {
+          const id = yield* add(-1000)
+          const [row] = yield* repository.listDue(1)
+          if (row === undefined) return assert.fail("the row is due")
+          yield* repository.recordFailure(row, failure, 2)
+          assert.deepStrictEqual(yield* deadLetters, [])
+          assert.isTrue(Option.getOrThrow(yield* repository.recordFailure(row, failure, 2)).parked)
+          assert.deepStrictEqual(yield* deadLetters, [[id, 2]])
+          const look = yield* repository.look
+          assert.deepStrictEqual([look.fresh, look.retry], [Option.none(), Option.none()])
+          assert.deepStrictEqual(yield* repository.applyThese([row]), [])
+          assert.isFalse(yield* isDone(id))
+        })
+      )
+    )
+
+    it.live("neither applies nor counts a row that was moved since it was read", () =>
+      run(({ add, repository }) =>
+        Effect.gen(function* () {
+          yield* add(-1000)
+          const [row] = yield* repository.listDue(1)
+          if (row === undefined) return assert.fail("the row is due")
+          const [moved] = yield* Effect.map(repository.listDue(1), (rows) =>
+            rows.map((current) => ({ ...current, due: name === "in memory" ? "1" : "2001-01-01 00:00:00+00" }))
+          )
+          if (moved === undefined) return assert.fail("the row is due")
+          assert.deepStrictEqual(yield* repository.applyThese([moved]), [])
+          assert.isTrue(Option.isNone(yield* repository.recordFailure(moved, failure, 8)))
+          assert.strictEqual((yield* repository.applyThese([row])).length, 1)
+        })
+      )
+    )
+  })
+}
+
+suite("in memory", inMemory, MemorySchedule.layer)
+suite(
+  "game_status_schedule",
+  Effect.gen(function* () {
+    return { repository: yield* StatusTransitionRepository, ...(yield* onTable("game_status_schedule")) }
+  }),
+  StatusTransitionRepository.layer.pipe(Layer.provideMerge(TestDatabase.layer))
+)
+suite(
+  "notification_schedule",
+  Effect.gen(function* () {
+    return { repository: yield* NotificationRepository, ...(yield* onTable("notification_schedule")) }
+  }),
+  NotificationRepository.layer.pipe(Layer.provideMerge(TestDatabase.layer))
+)

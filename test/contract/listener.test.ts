@@ -1,0 +1,109 @@
+/** One suite for the listener on PostgreSQL and the one in memory. */
+import { assert, describe, it } from "@effect/vitest"
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Exit, Layer, Queue, Scope } from "effect"
+import { SqlClient } from "effect/sql"
+import { Health } from "../../src/observability/Health.ts"
+import { type Channel, channels } from "../../src/postgres/channels.ts"
+import { Listener, MemoryNotifier } from "../../src/postgres/Listener.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+
+interface Notifier {
+  readonly notify: (channel: Channel) => Effect.Effect<void>
+  /** Breaks the connection, and waits for nothing. */
+  readonly reconnect: Effect.Effect<void>
+}
+
+const suite = <R, E>(name: string, makeNotifier: Effect.Effect<Notifier, E, R>, layer: Layer.Layer<R | Listener, E>) =>
+  describe(`Listener (${name})`, () => {
+    const subscribed = Effect.gen(function* () {
+      const listener = yield* Listener
+      const hints = yield* listener.subscribe(channels.statusTransitions)
+      yield* Effect.forkScoped(listener.run)
+      return { listener, hints, notifier: yield* makeNotifier }
+    })
+
+    /** Takes the hint of the first connection, where there is one. */
+    const connected = Effect.gen(function* () {
+      const all = yield* subscribed
+      if (name !== "in memory") assert.strictEqual(yield* Queue.take(all.hints), "reconnect")
+      assert.isTrue(yield* all.listener.isUp)
+      return all
+    })
+
+    it.live("hints when its channel is notified", () =>
+      Effect.gen(function* () {
+        const { hints, notifier } = yield* connected
+        yield* notifier.notify(channels.statusTransitions)
+        assert.strictEqual(yield* Queue.take(hints), "notify")
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("keeps the channels apart", () =>
+      Effect.gen(function* () {
+        const { hints, listener, notifier } = yield* connected
+        const others = yield* listener.subscribe(channels.notifications)
+        yield* notifier.notify(channels.notifications)
+        assert.strictEqual(yield* Queue.take(others), "notify")
+        assert.strictEqual(yield* Queue.size(hints), 0)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("holds one hint for a subscriber that is busy, however many come", () =>
+      Effect.gen(function* () {
+        const { hints, listener, notifier } = yield* connected
+        yield* Effect.forEach(Array.from({ length: 50 }), () => notifier.notify(channels.statusTransitions))
+        const marker = yield* listener.subscribe(channels.notifications)
+        yield* notifier.notify(channels.notifications)
+        yield* Queue.take(marker)
+        assert.strictEqual(yield* Queue.size(hints), 1)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("hints every subscriber when it has reconnected", () =>
+      Effect.gen(function* () {
+        const { hints, listener, notifier } = yield* connected
+        const others = yield* listener.subscribe(channels.notifications)
+        yield* notifier.reconnect
+        assert.strictEqual(yield* Queue.take(hints), "reconnect")
+        assert.strictEqual(yield* Queue.take(others), "reconnect")
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("forgets a subscriber whose scope has closed", () =>
+      Effect.gen(function* () {
+        const { hints, listener, notifier } = yield* connected
+        const scope = yield* Scope.make()
+        const gone = yield* Scope.provide(listener.subscribe(channels.statusTransitions), scope)
+        yield* Scope.close(scope, Exit.void)
+        yield* notifier.notify(channels.statusTransitions)
+        assert.strictEqual(yield* Queue.take(hints), "notify")
+        assert.strictEqual(yield* Queue.size(gone), 0)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+  })
+
+suite(
+  "in memory",
+  Effect.map(MemoryNotifier, (notifier): Notifier => notifier),
+  Listener.layerMemory
+)
+
+suite(
+  "PostgreSQL",
+  Effect.gen(function* () {
+    const pg = yield* PgClient.PgClient
+    const sql = yield* SqlClient.SqlClient
+    const notifier: Notifier = {
+      notify: (channel) => Effect.orDie(pg.notify(channel, "")),
+      reconnect: sql`
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE application_name = 'kickoff:listener' AND datname = current_database()`.pipe(Effect.asVoid, Effect.orDie)
+    }
+    return notifier
+  }),
+  Layer.unwrap(Effect.map(TestDatabase, ({ url }) => Listener.layer(url))).pipe(
+    Layer.provideMerge(Health.layer),
+    Layer.provideMerge(TestDatabase.layer)
+  )
+)
