@@ -135,11 +135,13 @@ const isServerOf = (pid: number, data: string): Effect.Effect<boolean, never, Pl
         Effect.orElseSucceed(() => false)
       )
 
-/** The last complaints of a program, on one line. */
+/** What a program complained of last, on one line and without times. */
 const complaints = (log: string): string => {
-  const lines = log.split("\n").filter((line) => line.trim() !== "")
-  const grave = lines.filter((line) => /FATAL|PANIC|error:|could not/.test(line))
-  return (grave.length > 0 ? grave : lines).slice(-2).join("; ") || "it said nothing"
+  const lines = log
+    .split("\n")
+    .map((line) => line.replace(/^[-\d]+ [:.\d]+ UTC \[\d+\] /, "").trim())
+    .filter((line) => line !== "" && !/^LOG: +(starting|listening|database system)/.test(line))
+  return lines.slice(-3).join("; ") || "it said nothing"
 }
 
 /** The file in which a server says who it is and whether it is ready. */
