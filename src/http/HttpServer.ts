@@ -6,11 +6,13 @@
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
-import { HttpRouter, HttpServer as EffectHttpServer } from "effect/http"
+import { HttpRouter, HttpServer as EffectHttpServer, HttpServerResponse } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { createServer } from "node:http"
 import { Settings } from "../Settings.ts"
 import { Api, ProcessApi } from "./api/Api.ts"
+import { answerClientErrors } from "./clientErrors.ts"
+import { renderDocs } from "./docs.ts"
 import * as Edge from "./edge.ts"
 import * as GamesHandlers from "./handlers/games.ts"
 import * as OperationsHandlers from "./handlers/operations.ts"
@@ -36,7 +38,9 @@ export class HttpServer extends Context.Service<
   /** Listens on `HTTP_HOST` and `HTTP_PORT` until its scope closes. */
   static readonly layer = Layer.unwrap(
     Effect.map(Settings, ({ httpHost, httpPort, roles, shutdownGrace }) => {
-      const server = createServer({ headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 5000 })
+      const server = answerClientErrors(
+        createServer({ headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 5000 })
+      )
       const routes = roles.includes("api") ? apiRoutes : processRoutes
       const cutConnections = Layer.effectDiscard(
         Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
@@ -67,11 +71,21 @@ const bound = Layer.effect(
   )
 )
 
-const documentationPath = "/openapi.json"
+const descriptionPath = "/openapi.json"
+const docsPath = "/docs"
 
-const apiRoutes = HttpApiBuilder.layer(Api, { openapiPath: documentationPath }).pipe(
+const docs = HttpRouter.use((router) => {
+  const page = renderDocs(Api, descriptionPath)
+  return router.add(
+    "GET",
+    docsPath,
+    HttpServerResponse.html(page).pipe(HttpServerResponse.setHeader("cache-control", "max-age=300"))
+  )
+})
+
+const apiRoutes = Layer.mergeAll(HttpApiBuilder.layer(Api, { openapiPath: descriptionPath }), docs).pipe(
   Layer.provide([GamesHandlers.layer, OperationsHandlers.layer]),
-  Layer.provide(Edge.layer(makeMatchPath(Api, [documentationPath])))
+  Layer.provide(Edge.layer(makeMatchPath(Api, [descriptionPath, docsPath])))
 )
 
 const processRoutes = HttpApiBuilder.layer(ProcessApi).pipe(

@@ -1,4 +1,5 @@
 /** The whole API, and the part of it that processes without the role `api` serve. */
+import packageJson from "../../../package.json" with { type: "json" }
 import { HttpApi, OpenApi } from "effect/http-api"
 import { GamesApi } from "./GamesApi.ts"
 import { OperationsApi } from "./OperationsApi.ts"
@@ -7,6 +8,7 @@ import { OperationsApi } from "./OperationsApi.ts"
 export class Api extends HttpApi.make("kickoff")
   .add(GamesApi, OperationsApi)
   .annotate(OpenApi.Title, "Kickoff")
+  .annotate(OpenApi.Version, packageJson.version)
   .annotate(
     OpenApi.Description,
     "The clock of a game-session platform. Errors are RFC 9457 problems; instants are RFC 3339 with an offset."
