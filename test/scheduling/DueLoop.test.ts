@@ -2,7 +2,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Metric, Option, Queue } from "effect"
 import { SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
-import { Health } from "../../src/observability/Health.ts"
 import * as Metrics from "../../src/observability/Metrics.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
 import { channels } from "../../src/postgres/channels.ts"
@@ -10,6 +9,7 @@ import { Listener, MemoryNotifier } from "../../src/postgres/Listener.ts"
 import { run } from "../../src/scheduling/DueLoop.ts"
 import { MemorySchedule } from "../../src/scheduling/MemoryDueRepository.ts"
 import { Settings } from "../../src/Settings.ts"
+import { Rests } from "../support/Rests.ts"
 
 /** A failure as a server that restarts gives it. */
 const serverAway = new SqlError.SqlError({
@@ -20,23 +20,15 @@ const serverAway = new SqlError.SqlError({
 const started = Effect.gen(function* () {
   const schedule = yield* MemorySchedule
   const notifier = yield* MemoryNotifier
-  const rests = yield* Queue.unbounded<number>()
+  const rests = yield* Rests
   const calls = yield* Queue.unbounded<string>()
   schedule.onCall = (method) => Effect.asVoid(Queue.offer(calls, method))
-  const health = Health.of({
-    beat: (_loop, next) => {
-      const rest = Duration.toMillis(next) - 30_000
-      return rest > 0 ? Effect.asVoid(Queue.offer(rests, rest)) : Effect.void
-    },
-    overdue: Effect.succeed([]),
-    loops: Effect.succeed([])
-  })
-  yield* Effect.forkScoped(Effect.provideService(run(schedule.repository), Health, health))
+  yield* Effect.forkScoped(run(schedule.repository))
   return {
     schedule,
     notifier,
     /** Waits until the loop rests, and says for how many milliseconds. */
-    rests: Queue.take(rests),
+    rests: rests.take,
     /** The calls of the repository since this was asked last. */
     calls: Queue.clear(calls),
     isDone: (id: string) => schedule.rows.get(id)?.done === true,
@@ -45,7 +37,13 @@ const started = Effect.gen(function* () {
 })
 
 const layer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
-  Layer.mergeAll(MemorySchedule.layer, Listener.layerMemory, OutboxSignal.layerMemory, Settings.layerWith(settings))
+  Layer.mergeAll(
+    MemorySchedule.layer,
+    Listener.layerMemory,
+    OutboxSignal.layerMemory,
+    Settings.layerWith(settings),
+    Rests.layer
+  )
 
 const wakeUps = (cause: string) =>
   Effect.map(Metric.value(Metric.withAttributes(Metrics.wakeUps, { loop: "status-transitions", cause })), (state) =>

@@ -1,0 +1,113 @@
+/** One suite for the outbox table and the outbox in memory. */
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Option } from "effect"
+import { SqlClient } from "effect/sql"
+import { randomUUID } from "node:crypto"
+import type { GameEventType } from "../../src/domain/GameEvent.ts"
+import { MemoryOutbox } from "../../src/outbox/MemoryOutbox.ts"
+import { OutboxRepository } from "../../src/outbox/OutboxRepository.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+
+const onTable = Layer.effect(
+  MemoryOutbox,
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    return MemoryOutbox.of({
+      append: (gameId: string, type: GameEventType) =>
+        sql<{ readonly event_id: string }>`
+          INSERT INTO outbox (game_id, type, data) VALUES (${gameId}, ${type}, '{}') RETURNING event_id`.pipe(
+          Effect.map(([row]) => row?.event_id ?? ""),
+          Effect.orDie
+        ),
+      waiting: sql<{ readonly event_id: string }>`SELECT event_id FROM outbox ORDER BY id`.pipe(
+        Effect.map((rows) => rows.map((row) => row.event_id)),
+        Effect.orDie
+      ),
+      deadLetters: sql<{ readonly source_id: string; readonly attempts: number }>`
+        SELECT source_id, attempts FROM dead_letters WHERE kind = 'event' AND payload->>'event_id' = source_id::text`.pipe(
+        Effect.map((rows) => rows.map((row) => [row.source_id, row.attempts] as const)),
+        Effect.orDie
+      )
+    })
+  })
+)
+
+const failure = { error: "EventRefused", message: "the broker refused the event" }
+
+const suite = <E>(name: string, layer: Layer.Layer<MemoryOutbox | OutboxRepository, E>) =>
+  describe(`OutboxRepository (${name})`, () => {
+    it.live("is empty at first", () =>
+      Effect.gen(function* () {
+        const outbox = yield* OutboxRepository
+        assert.deepStrictEqual(yield* outbox.list(10), [])
+        assert.deepStrictEqual(yield* outbox.look, { waiting: false, retry: Option.none() })
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.live("lists what waits in its order, no more than asked for, and forgets what is removed", () =>
+      Effect.gen(function* () {
+        const outbox = yield* OutboxRepository
+        const { append, waiting } = yield* MemoryOutbox
+        const [a, b, c] = [
+          yield* append(randomUUID(), "game.created"),
+          yield* append(randomUUID(), "game.started"),
+          yield* append(randomUUID(), "game.completed")
+        ]
+        const listed = yield* outbox.list(2)
+        assert.deepStrictEqual(
+          listed.map((event) => [event.event_id, event.type]),
+          [
+            [a, "game.created"],
+            [b, "game.started"]
+          ]
+        )
+        yield* outbox.remove(listed.map((event) => event.id))
+        assert.deepStrictEqual(yield* waiting, [c])
+        assert.isTrue((yield* outbox.look).waiting)
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.live("holds back a refused event and the later ones of its game, and lets other games go on", () =>
+      Effect.gen(function* () {
+        const outbox = yield* OutboxRepository
+        const { append } = yield* MemoryOutbox
+        const [game, other] = [randomUUID(), randomUUID()]
+        const before = yield* append(game, "game.created")
+        yield* append(game, "game.updated")
+        yield* append(game, "game.started")
+        const free = yield* append(other, "game.created")
+        const second = (yield* outbox.list(10))[1]
+        if (second === undefined) return assert.fail("three events wait")
+        assert.deepStrictEqual(yield* outbox.recordFailure(second, failure, 8), { attempts: 1, parked: false })
+        assert.deepStrictEqual(
+          (yield* outbox.list(10)).map((event) => event.event_id),
+          [before, free]
+        )
+        const look = yield* outbox.look
+        assert.isAtMost(Duration.toMillis(Option.getOrThrow(look.retry)), 500)
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.live("makes a dead letter of an event after its last attempt, and the later ones of its game go on", () =>
+      Effect.gen(function* () {
+        const outbox = yield* OutboxRepository
+        const { append, deadLetters } = yield* MemoryOutbox
+        const game = randomUUID()
+        const refused = yield* append(game, "game.created")
+        const later = yield* append(game, "game.started")
+        const [first] = yield* outbox.list(1)
+        if (first === undefined) return assert.fail("two events wait")
+        yield* outbox.recordFailure(first, failure, 2)
+        assert.deepStrictEqual(yield* outbox.list(10), [])
+        assert.deepStrictEqual(yield* outbox.recordFailure(first, failure, 2), { attempts: 2, parked: true })
+        assert.deepStrictEqual(yield* deadLetters, [[refused, 2]])
+        assert.deepStrictEqual(
+          (yield* outbox.list(10)).map((event) => event.event_id),
+          [later]
+        )
+      }).pipe(Effect.provide(layer))
+    )
+  })
+
+suite("in memory", MemoryOutbox.layer)
+suite("PostgreSQL", Layer.merge(OutboxRepository.layer, onTable).pipe(Layer.provide(TestDatabase.layer)))
