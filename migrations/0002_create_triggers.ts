@@ -3,7 +3,8 @@
  *
  * A wake-up is sent only for rows due within five minutes, because a NOTIFY takes a cluster-wide lock at commit; later
  * rows are found in time by the backstop, which is shorter. The rule looks at no other row: "only if it is now the
- * earliest" loses wake-ups. Locks: SHARE ROW EXCLUSIVE on the two schedule tables while the triggers are created.
+ * earliest" loses wake-ups. Functions that name a table keep the search path of the migration, because the writer of a
+ * row may have another. Locks: SHARE ROW EXCLUSIVE on the two schedule tables while the triggers are created.
  */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
@@ -22,7 +23,7 @@ export default Effect.gen(function* () {
       ORDER BY transition_time
       LIMIT 1;
       IF FOUND THEN
-        PERFORM pg_notify('game_status_schedule_changed', json_build_object(
+        PERFORM pg_notify('game_status_schedule_changed', jsonb_build_object(
           'id', earliest.id,
           'transition_time', to_char(earliest.transition_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         )::text);
@@ -49,7 +50,7 @@ export default Effect.gen(function* () {
       ORDER BY notification_time
       LIMIT 1;
       IF FOUND THEN
-        PERFORM pg_notify('notification_schedule_changed', json_build_object(
+        PERFORM pg_notify('notification_schedule_changed', jsonb_build_object(
           'id', earliest.id,
           'notification_time', to_char(earliest.notification_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         )::text);
@@ -67,7 +68,7 @@ export default Effect.gen(function* () {
 
   // A change of a row's time or done flag, by anyone, makes it a fresh row: no attempts, no backoff, not parked.
   yield* sql`
-    CREATE FUNCTION reset_changed_schedule_row() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION reset_changed_schedule_row() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
       IF OLD.hold = 'parked' THEN
         UPDATE dead_letters
@@ -94,7 +95,7 @@ export default Effect.gen(function* () {
 
   // A completion that waits for its start is released when the start is executed, whoever does it.
   yield* sql`
-    CREATE FUNCTION release_waiting_completions() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE FUNCTION release_waiting_completions() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
       IF EXISTS (SELECT FROM game_status_schedule WHERE executed = FALSE AND hold = 'waiting') THEN
         UPDATE game_status_schedule AS completion
