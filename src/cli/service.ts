@@ -1,0 +1,188 @@
+/**
+ * The running service: finds its database and broker, migrates, and runs the daemons of its roles side by side.
+ *
+ * Daemons never end, so the first one that does, by failure or defect, ends the process with its reason.
+ */
+import { NodeServices } from "@effect/platform-node"
+import { Cause, Config, Effect, Exit, Layer, Option, type Redacted, References } from "effect"
+import packageJson from "../../package.json" with { type: "json" }
+import { GameRepository } from "../games/GameRepository.ts"
+import { Games } from "../games/Games.ts"
+import { HttpServer } from "../http/HttpServer.ts"
+import { InProcessPublisher } from "../messaging/InProcessPublisher.ts"
+import { Publisher } from "../messaging/Publisher.ts"
+import { RabbitPublisher } from "../messaging/RabbitPublisher.ts"
+import { Health } from "../observability/Health.ts"
+import * as Logging from "../observability/logging.ts"
+import { OutboxRepository } from "../outbox/OutboxRepository.ts"
+import { OutboxSignal } from "../outbox/OutboxSignal.ts"
+import * as Relay from "../outbox/Relay.ts"
+import { Database } from "../postgres/Database.ts"
+import { EmbeddedPostgres } from "../postgres/EmbeddedPostgres.ts"
+import { Listener } from "../postgres/Listener.ts"
+import { migrate } from "../postgres/migrations.ts"
+import { describeAddress } from "../postgres/sockets.ts"
+import * as DueLoop from "../scheduling/DueLoop.ts"
+import { NotificationRepository } from "../scheduling/NotificationRepository.ts"
+import { StatusTransitionRepository } from "../scheduling/StatusTransitionRepository.ts"
+import { type Role, Settings } from "../Settings.ts"
+import { AlreadyLogged, BadArgument } from "./failures.ts"
+import { boundShutdown } from "./shutdown.ts"
+
+interface Addresses {
+  readonly url: Redacted.Redacted
+  /** For LISTEN and advisory locks. */
+  readonly listenUrl: Redacted.Redacted
+  /** Whether `url` leads through a pooler that keeps no sessions. */
+  readonly pooler: boolean
+  /** For people. */
+  readonly description: string
+}
+
+/** Said by the container image, where an embedded database would be lost with the container. */
+const inContainer = Config.String("KICKOFF_CONTAINER").pipe(
+  Config.withDefault(""),
+  Config.map((text) => text.toLowerCase() === "true")
+)
+
+/** The database of the settings, or one of our own that lives as long as the scope. */
+const findDatabase = Effect.gen(function* () {
+  const settings = yield* Settings
+  if (Option.isSome(settings.databaseUrl)) {
+    const url = settings.databaseUrl.value
+    return {
+      url,
+      listenUrl: Option.getOrElse(settings.databaseListenUrl, () => url),
+      pooler: Option.isSome(settings.databaseListenUrl),
+      description: describeAddress(url)
+    } satisfies Addresses
+  }
+  if (yield* inContainer) {
+    return yield* new BadArgument({
+      name: "DATABASE_URL",
+      detail: "Expected a URL that starts with postgres://, there is no embedded database in the container image"
+    })
+  }
+  const context = yield* Layer.build(EmbeddedPostgres.layer(settings.dataDir))
+  const { folder, url } = yield* Effect.provideContext(EmbeddedPostgres, context)
+  return { url, listenUrl: url, pooler: false, description: `embedded in ${folder}` } satisfies Addresses
+})
+
+/** Waits for the database and applies what is pending. */
+const bringUpToDate = (addresses: Addresses, apply: boolean) =>
+  Effect.gen(function* () {
+    yield* Database.awaitReachable(addresses.url)
+    return apply ? yield* migrate : []
+  }).pipe(
+    Effect.provide(Database.layer({ url: addresses.url, connections: 1, name: "start", pooler: addresses.pooler }))
+  )
+
+/** Migrates the database of the settings and returns the names of what was applied. Logs go to standard error. */
+export const migrateDatabase = Effect.gen(function* () {
+  return yield* bringUpToDate(yield* findDatabase, true)
+}).pipe(
+  Effect.scoped,
+  Effect.provide(Logging.layer),
+  Effect.provide(Settings.layer),
+  Effect.provide(NodeServices.layer),
+  Effect.provideService(References.LogToStderr, true)
+)
+
+/** Events go to RabbitMQ, or stay in this process when there is none, or when this process never publishes. */
+const publisherLayer = Layer.unwrap(
+  Effect.gen(function* () {
+    const { rabbitmqUrl, roles } = yield* Settings
+    if (!roles.includes("outbox")) return InProcessPublisher.layer
+    if (Option.isSome(rabbitmqUrl)) return RabbitPublisher.layer
+    yield* Effect.logInfo("Broker: none, events are shown here and go nowhere else; RABBITMQ_URL names one")
+    return InProcessPublisher.layer
+  })
+)
+
+const layer = (addresses: Addresses) => {
+  const { listenUrl, pooler, url } = addresses
+  const session = (name: string) => Database.layer({ url, connections: 1, name, pooler })
+  const pool = Layer.unwrap(
+    Effect.map(Settings, ({ databasePoolSize }) =>
+      Database.layer({ url, connections: databasePoolSize, name: "pool", pooler })
+    )
+  )
+  return Layer.mergeAll(
+    HttpServer.layer.pipe(Layer.provide(Games.layer.pipe(Layer.provide(GameRepository.layer)))),
+    StatusTransitionRepository.layer.pipe(Layer.provide(session("status-transitions"))),
+    NotificationRepository.layer.pipe(Layer.provide(session("notifications"))),
+    OutboxRepository.layer.pipe(Layer.provide(session("outbox")))
+  ).pipe(
+    Layer.provideMerge(OutboxSignal.layer),
+    Layer.provide(pool),
+    Layer.provideMerge(Layer.mergeAll(Listener.layer(listenUrl), publisherLayer)),
+    Layer.provideMerge(Health.layer)
+  )
+}
+
+/** A command that plans a game in ten seconds; npm's Node.js knows the time on every system. */
+const tryOut = (url: string): string =>
+  `curl -X POST ${url}/v1/games -H 'content-type: application/json' -d '{"guild_id":"demo","title":"My first game",` +
+  `"scheduled_at":"'"$(node -p 'new Date(Date.now()+1e4).toISOString()')"'"}'`
+
+const runDaemons = (addresses: Addresses) =>
+  Effect.gen(function* () {
+    const { roles } = yield* Settings
+    const http = yield* HttpServer
+    const listener = yield* Listener
+    const publisher = yield* Publisher
+    const signal = yield* OutboxSignal
+    const whenPlayed = <R>(role: Role, daemon: Effect.Effect<never, never, R>) => (roles.includes(role) ? [daemon] : [])
+
+    yield* Effect.logInfo(`Ready on ${http.url}${roles.includes("api") ? `, documentation on ${http.url}/docs` : ""}`)
+    if (roles.includes("api")) yield* Effect.logInfo(`Plan a game that starts in ten seconds: ${tryOut(http.url)}`)
+    return yield* Effect.all(
+      [
+        listener.run,
+        publisher.run,
+        signal.run,
+        ...whenPlayed("status-transitions", Effect.flatMap(StatusTransitionRepository, DueLoop.run)),
+        ...whenPlayed("notifications", Effect.flatMap(NotificationRepository, DueLoop.run)),
+        ...whenPlayed("outbox", Relay.run(addresses.listenUrl))
+      ],
+      { concurrency: "unbounded", discard: true }
+    )
+  }).pipe(Effect.scoped)
+
+/** Where nothing is written, the end of the process says enough. */
+const logEnd = (exit: Exit.Exit<unknown, unknown>) => {
+  if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return Effect.logInfo("Stopped")
+  return Effect.void
+}
+
+/** Logs the reason of a failure in the log's own format; what is wrong with the configuration is for the terminal. */
+const logReason = <E>(cause: Cause.Cause<E>) => {
+  const error = cause.reasons.find(Cause.isFailReason)?.error
+  if (error instanceof Config.ConfigError || error instanceof BadArgument) return Effect.failCause(cause)
+  const said = error instanceof Error && !cause.reasons.some(Cause.isDieReason)
+  return Effect.andThen(
+    Logging.logFailure(
+      said ? error.message : "A defect ended the process, please report it",
+      said ? Cause.empty : cause
+    ),
+    Effect.fail(new AlreadyLogged())
+  )
+}
+
+/** Serves until interrupted. */
+export const service = Effect.gen(function* () {
+  const settings = yield* Settings
+  yield* boundShutdown(settings.shutdownGrace)
+  return yield* Effect.gen(function* () {
+    yield* Effect.logInfo(`Kickoff ${packageJson.version} plays ${settings.roles.join(", ")}`)
+    const addresses = yield* findDatabase
+    yield* Effect.logInfo(`Database: ${addresses.description}`)
+    for (const name of yield* bringUpToDate(addresses, settings.migrate)) yield* Effect.logInfo(`Applied ${name}`)
+    return yield* Effect.provide(runDaemons(addresses), layer(addresses))
+  }).pipe(Effect.scoped, Effect.onExit(logEnd), Effect.catchCause(logReason))
+}).pipe(
+  Effect.scoped,
+  Effect.provide(Logging.layer),
+  Effect.provide(Settings.layer),
+  Effect.provide(NodeServices.layer)
+)
