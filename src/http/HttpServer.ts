@@ -55,7 +55,7 @@ export class HttpServer extends Context.Service<
             gracefulShutdownTimeout: Duration.times(shutdownGrace, 0.5)
           }).pipe(
             Layer.catchTag("ServeError", ({ cause }) =>
-              Layer.effectDiscard(Effect.fail(toAddressUnavailable(cause, httpHost, httpPort)))
+              Layer.effectContext(Effect.fail(toAddressUnavailable(cause, httpHost, httpPort)))
             )
           )
         )
