@@ -4,9 +4,10 @@
  * They are imported one by one, so that the bundle carries them. Ids only grow: one below the latest is never run.
  */
 import { Effect, Schema } from "effect"
-import { Migrator, type SqlClient, type SqlError } from "effect/sql"
+import { Migrator, type SqlClient } from "effect/sql"
 import createTables from "../../migrations/0001_create_tables.ts"
 import createTriggers from "../../migrations/0002_create_triggers.ts"
+import { describeSqlError } from "./Database.ts"
 
 const loader = Migrator.fromRecord({
   "0001_create_tables": createTables,
@@ -41,14 +42,15 @@ const innermostMessage = (error: unknown): string => {
 }
 
 /** Applies what is pending, all in one transaction, and returns the names of what it applied. */
-export const migrate: Effect.Effect<
-  ReadonlyArray<string>,
-  MigrationFailed | SqlError.SqlError,
-  SqlClient.SqlClient
-> = Migrator.make({})({ loader, table: migrationsTable }).pipe(
+export const migrate: Effect.Effect<ReadonlyArray<string>, MigrationFailed, SqlClient.SqlClient> = Migrator.make({})({
+  loader,
+  table: migrationsTable
+}).pipe(
   Effect.map((applied) => applied.map(([id, name]) => `${String(id).padStart(4, "0")}_${name}`)),
   Effect.catchTag("MigrationError", (cause) =>
     Effect.fail(new MigrationFailed({ detail: `${cause.message}: ${innermostMessage(cause)}`, cause }))
   ),
+  // Before the first migration: the table of what was applied could not be made, locked or read.
+  Effect.catchTag("SqlError", (cause) => Effect.fail(new MigrationFailed({ detail: describeSqlError(cause), cause }))),
   Effect.withSpan("migrate")
 )
