@@ -4,7 +4,7 @@
  * The same acknowledgement as with a broker, but nothing is kept: a subscriber that falls behind by more than the
  * buffer loses the oldest events, so that it can neither hold up publishing nor fill the memory.
  */
-import { Context, Effect, Layer, Metric, PubSub, Schema, Stream } from "effect"
+import { Context, Effect, Layer, Metric, PubSub, Schema, type Scope, Stream } from "effect"
 import type { CloudEvent } from "../domain/GameEvent.ts"
 import { brokerConnected } from "../observability/Metrics.ts"
 import { encodeEvent } from "./encodeEvent.ts"
@@ -17,8 +17,8 @@ const buffer = 1024
 export class InProcessEvents extends Context.Service<
   InProcessEvents,
   {
-    /** Those published after the subscription, the newest 1024 at most of those not yet taken. */
-    readonly events: Stream.Stream<CloudEvent>
+    /** Subscribes until the scope closes: events published from now on, of those not yet taken the newest 1024. */
+    readonly subscribe: Effect.Effect<Stream.Stream<CloudEvent>, never, Scope.Scope>
   }
 >()("kickoff/messaging/InProcessEvents") {}
 
@@ -41,7 +41,9 @@ const layer: Layer.Layer<Publisher | InProcessEvents> = Layer.effectContext(
     return Context.make(
       Publisher,
       Publisher.of({ publish, ready: Effect.void, state: Effect.succeed("connected"), run: Effect.never })
-    ).pipe(Context.add(InProcessEvents, { events: Stream.fromPubSub(published) }))
+    ).pipe(
+      Context.add(InProcessEvents, { subscribe: Effect.map(PubSub.subscribe(published), Stream.fromSubscription) })
+    )
   })
 )
 

@@ -70,10 +70,10 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
         }
       }
 
-      /** Takes over what the link has become. */
-      const onStatus = () => {
-        const status = link?.status()
-        if (status === undefined) return
+      /** Takes over what the current link has become. */
+      const onStatus = (changed: Link) => {
+        if (changed !== link) return
+        const status = changed.status()
         const before = state
         state = status._tag === "open" ? "connected" : status._tag === "blocked" ? "blocked" : "disconnected"
         brokerConnected.updateUnsafe(state === "connected" ? 1 : 0, context)
@@ -95,7 +95,7 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
       const open = openLink({ url, exchange, window: limits.window, onRoom: sendWaiting, onStatus }).pipe(
         Effect.map((opened) => {
           link = opened
-          onStatus()
+          onStatus(opened)
         })
       )
 

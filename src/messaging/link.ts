@@ -41,8 +41,8 @@ export interface LinkOptions {
   readonly window: number
   /** Called whenever there may be room for another message. */
   readonly onRoom: () => void
-  /** Called after each change of `status`. */
-  readonly onStatus: () => void
+  /** Called after each change of the link's status, also while it is not handed out yet. */
+  readonly onStatus: (link: Link) => void
 }
 
 export type LinkStatus =
@@ -165,12 +165,12 @@ const makeLink = (
   const enter = (next: LinkStatus) => {
     if (status._tag === "ended") return
     status = next
-    options.onStatus()
+    options.onStatus(self)
   }
 
   const end = (reason: Refusal) => {
     if (status._tag === "ended") return
-    // The owner first: whoever is told of a failure finds the link already gone.
+    // The owner first: whoever is told of a failure goes on in this very turn, and must find the link gone.
     enter({ _tag: "ended", reason })
     for (const { settle } of unconfirmed.values()) settle(reason)
     unconfirmed.clear()
@@ -180,16 +180,11 @@ const makeLink = (
   const confirm = (tag: number, refusal: Refusal | undefined) => {
     const message = unconfirmed.get(tag)
     if (message === undefined) return
-    unconfirmed.delete(tag)
     if (returned.delete(message.event_id)) {
-      const reason = new BrokerUnavailable({
-        detail: `event ${message.event_id} came back: the alternate exchange or its queue is missing`
-      })
-      message.settle(reason)
-      // Connecting anew declares them anew.
-      end(reason)
-      return
+      // Connecting anew declares anew what is missing.
+      return end(unavailable(`event ${message.event_id} came back: the alternate exchange or its queue is missing`))
     }
+    unconfirmed.delete(tag)
     hasConfirmed = true
     message.settle(refusal)
   }
@@ -269,7 +264,7 @@ const makeLink = (
     return closed.await
   }).pipe(Effect.timeoutOption(limits.close), Effect.ensuring(Effect.sync(() => socket.abort())), Effect.asVoid)
 
-  return {
+  const self: Link = {
     status: () => status,
     hasRoom: () => status._tag === "open" && !isFull && unconfirmed.size < options.window,
     send,
@@ -278,6 +273,7 @@ const makeLink = (
     ended: ended.await,
     close
   }
+  return self
 }
 
 const unavailable = (detail: string) => new BrokerUnavailable({ detail })

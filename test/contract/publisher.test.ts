@@ -1,0 +1,152 @@
+/** One suite for the publisher to RabbitMQ and the one in-process. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Layer, Logger, Option, Queue, Redacted, type Schema, type Scope, Stream } from "effect"
+import { randomUUID } from "node:crypto"
+import { inject } from "vitest"
+import type { CloudEvent } from "../../src/domain/GameEvent.ts"
+import { InProcessEvents, InProcessPublisher } from "../../src/messaging/InProcessPublisher.ts"
+import { Publisher } from "../../src/messaging/Publisher.ts"
+import { RabbitPublisher } from "../../src/messaging/RabbitPublisher.ts"
+import { Settings } from "../../src/Settings.ts"
+import { consumeExchange, makeEvent, readEvent } from "../messaging/consumer.ts"
+
+/** Subscribes, and takes what subscribers are given. */
+type Subscribe<R> = Effect.Effect<Effect.Effect<CloudEvent>, never, R | Scope.Scope>
+
+const suite = <R, E>(name: string, subscribe: Subscribe<R>, layer: Layer.Layer<R | Publisher, E>) =>
+  describe(`Publisher (${name})`, () => {
+    const running = Effect.gen(function* () {
+      const publisher = yield* Publisher
+      yield* Effect.forkScoped(publisher.run)
+      return { publisher, next: yield* subscribe }
+    })
+
+    it.live("is ready and connected once its layer is built", () =>
+      Effect.gen(function* () {
+        const publisher = yield* Publisher
+        yield* publisher.ready
+        assert.strictEqual(yield* publisher.state, "connected")
+      }).pipe(Effect.provide(layer))
+    )
+
+    it.live("gives subscribers the envelope as it was published", () =>
+      Effect.gen(function* () {
+        const { next, publisher } = yield* running
+        const event = makeEvent(1, {
+          title: "Čaj o páté ☕",
+          lateness_ms: 1.5,
+          host_id: null,
+          nested: { list: [1, "a"] }
+        })
+        yield* publisher.publish(event)
+        assert.deepStrictEqual(yield* next, event)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("keeps the order of events that are published one after the other", () =>
+      Effect.gen(function* () {
+        const { next, publisher } = yield* running
+        const events = Array.from({ length: 50 }, (_, n) => makeEvent(n))
+        yield* Effect.forEach(events, publisher.publish)
+        const seen = yield* Effect.forEach(events, () => next)
+        assert.deepStrictEqual(
+          seen.map((event) => event.id),
+          events.map((event) => event.id)
+        )
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("confirms many events that are published at once", () =>
+      Effect.gen(function* () {
+        const { next, publisher } = yield* running
+        const events = Array.from({ length: 500 }, (_, n) => makeEvent(n))
+        yield* Effect.forEach(events, publisher.publish, { concurrency: "unbounded" })
+        const seen = yield* Effect.forEach(events, () => next)
+        assert.strictEqual(new Set(seen.map((event) => event.id)).size, 500)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("publishes an event again under the same id when asked to", () =>
+      Effect.gen(function* () {
+        const { next, publisher } = yield* running
+        const event = makeEvent()
+        yield* publisher.publish(event)
+        yield* publisher.publish(event)
+        assert.strictEqual((yield* next).id, event.id)
+        assert.strictEqual((yield* next).id, event.id)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("refuses an event that is not JSON, names it, and takes the next one", () =>
+      Effect.gen(function* () {
+        const { next, publisher } = yield* running
+        const circle: Record<string, Schema.Json> = {}
+        circle["circle"] = circle
+        const bad = makeEvent(0, circle)
+        const error = yield* Effect.flip(publisher.publish(bad))
+        assert.strictEqual(error._tag, "PublishError")
+        assert.strictEqual(error.event_id, bad.id)
+        assert.strictEqual(error.reason._tag, "EventRefused")
+        assert.include(error.message, bad.id)
+        const good = makeEvent()
+        yield* publisher.publish(good)
+        assert.strictEqual((yield* next).id, good.id)
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("goes on after publishers were interrupted", () =>
+      Effect.gen(function* () {
+        const { next, publisher } = yield* running
+        const fibers = yield* Effect.forEach(Array.from({ length: 100 }), () =>
+          Effect.forkChild(publisher.publish(makeEvent()), { startImmediately: true })
+        )
+        yield* Fiber.interruptAll(fibers)
+        const event = makeEvent()
+        yield* publisher.publish(event)
+        // Some of the interrupted ones may have arrived before it.
+        yield* Effect.repeat(next, { until: (seen) => seen.id === event.id })
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("is not held up by a subscriber that takes nothing", () =>
+      Effect.gen(function* () {
+        const { publisher } = yield* running
+        const events = Array.from({ length: 3000 }, (_, n) => makeEvent(n))
+        yield* Effect.forEach(events, publisher.publish, { concurrency: 200, discard: true })
+        assert.strictEqual(yield* publisher.state, "connected")
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+  })
+
+const exchange = `test.${randomUUID()}`
+
+suite(
+  "RabbitMQ",
+  Effect.map(consumeExchange(inject("rabbitmqUrl"), exchange), (messages) =>
+    Effect.map(Queue.take(messages), readEvent)
+  ),
+  RabbitPublisher.layer.pipe(
+    Layer.provide(
+      Settings.layerWith({
+        rabbitmqUrl: Option.some(Redacted.make(inject("rabbitmqUrl"))),
+        rabbitmqExchange: exchange
+      })
+    )
+  )
+)
+
+suite(
+  "in-process",
+  Effect.gen(function* () {
+    const { subscribe } = yield* InProcessEvents
+    const pull = yield* Stream.toPull(yield* subscribe)
+    let taken: ReadonlyArray<CloudEvent> = []
+    return Effect.gen(function* () {
+      if (taken.length === 0) taken = yield* Effect.orDie(pull)
+      const [first, ...rest] = taken
+      taken = rest
+      return first ?? (yield* Effect.die(new Error("a pull gives at least one event")))
+    })
+  }),
+  Layer.provideMerge(InProcessPublisher.layer, Logger.layer([]))
+)

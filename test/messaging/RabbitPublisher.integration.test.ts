@@ -1,0 +1,358 @@
+/** What a broker does to its publishers: on a broker of this file's own, which is killed, blocked and rearranged. */
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Exit, Layer, Logger, Option, Queue, Redacted, Result, Scope } from "effect"
+import { randomUUID } from "node:crypto"
+import { afterAll, beforeAll } from "vitest"
+import { Publisher } from "../../src/messaging/Publisher.ts"
+import { type RabbitLimits, RabbitPublisher } from "../../src/messaging/RabbitPublisher.ts"
+import { unrouted } from "../../src/messaging/topology.ts"
+import { Settings } from "../../src/Settings.ts"
+import { type Broker, makeBroker } from "../support/rabbitmq.ts"
+import { makeTcpProxy } from "../support/TcpProxy.ts"
+import { consumeExchange, makeEvent, openChannel, readEvent } from "./consumer.ts"
+
+let broker: Broker
+beforeAll(async () => {
+  broker = await makeBroker({ config: ["max_message_size = 65536"] })
+}, 120_000)
+afterAll(() => broker.stop())
+
+interface Options {
+  readonly exchange?: string
+  readonly url?: string
+  readonly limits?: Partial<RabbitLimits>
+}
+
+/** A publisher that keeps its connection, and what it logs. It closes with the scope. */
+const makePublisher = (options: Options = {}) =>
+  Effect.gen(function* () {
+    const exchange = options.exchange ?? `test.${randomUUID()}`
+    const lines: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => lines.push(`${logLevel}: ${[message].flat().join(" ")}`))
+    const context = yield* Layer.build(
+      RabbitPublisher.layerWith(options.limits ?? {}).pipe(
+        Layer.provide(
+          Settings.layerWith({
+            rabbitmqUrl: Option.some(Redacted.make(options.url ?? broker.url)),
+            rabbitmqExchange: exchange
+          })
+        ),
+        Layer.provideMerge(Logger.layer([logger]))
+      )
+    )
+    const publisher = yield* Publisher.pipe(Effect.provide(context))
+    yield* Effect.forkScoped(Effect.provide(publisher.run, context))
+    return { ...publisher, exchange, lines }
+  })
+
+/** Waits for the broker to have changed something that it says to nobody. */
+const eventually = <A>(step: () => Promise<A>, isDone: (value: A) => boolean) =>
+  Effect.promise(step).pipe(
+    Effect.tap((value) => (isDone(value) ? Effect.void : Effect.sleep("20 millis"))),
+    Effect.repeat({ until: isDone })
+  )
+
+const events = (count: number) => Array.from({ length: count }, (_, n) => makeEvent(n))
+
+describe("RabbitPublisher", () => {
+  it.live("sends persistent CloudEvents with the properties that consumers rely on", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher()
+      const messages = yield* consumeExchange(broker.url, publisher.exchange)
+      const event = makeEvent(7)
+      yield* publisher.publish(event)
+      const message = yield* Queue.take(messages)
+      assert.deepStrictEqual(readEvent(message), event)
+      assert.strictEqual(message.fields.routingKey, "game.started")
+      assert.strictEqual(message.fields.exchange, publisher.exchange)
+      const { appId, contentType, deliveryMode, messageId, timestamp, type } = message.properties
+      assert.deepStrictEqual(
+        { appId, contentType, deliveryMode, messageId, timestamp, type },
+        {
+          appId: "kickoff",
+          contentType: "application/cloudevents+json",
+          deliveryMode: 2,
+          messageId: event.id,
+          timestamp: 1767323045,
+          type: "game.started"
+        }
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("keeps an event that no queue is bound for in kickoff.unrouted", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher()
+      const channel = yield* openChannel(broker.url)
+      yield* Effect.promise(() => channel.purgeQueue(unrouted))
+      const event = makeEvent()
+      yield* publisher.publish(event)
+      const message = yield* eventually(
+        () => channel.get(unrouted, { noAck: true }),
+        (got) => got !== false
+      )
+      assert.strictEqual(message !== false && message.properties.messageId, event.id)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("confirms 2,000 events that are published at once, and sends them in the order of publishing", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher({ limits: { window: 100 } })
+      const messages = yield* consumeExchange(broker.url, publisher.exchange)
+      const all = events(2000)
+      yield* Effect.forEach(all, publisher.publish, { concurrency: "unbounded", discard: true })
+      const seen = yield* Effect.forEach(all, () => Queue.take(messages))
+      assert.deepStrictEqual(
+        seen.map((message) => String(message.properties.messageId)),
+        all.map(({ id }) => id)
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("answers every publish when the broker is killed, and reconnects within 5 s of its return", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher()
+      const all = events(5000)
+      let confirmed = 0
+      let killing: Promise<void> | undefined
+      const results = yield* Effect.forEach(
+        all,
+        (event) =>
+          publisher.publish(event).pipe(
+            Effect.tap(() =>
+              Effect.sync(() => {
+                if (++confirmed === 500) killing = broker.kill()
+              })
+            ),
+            Effect.result
+          ),
+        { concurrency: "unbounded" }
+      )
+      const failures = results.filter(Result.isFailure).map(({ failure }) => failure)
+      assert.isAbove(failures.length, 0)
+      assert.isAtLeast(results.length - failures.length, 500)
+      for (const failure of failures) assert.strictEqual(failure.reason._tag, "BrokerUnavailable")
+      assert.strictEqual(yield* publisher.state, "disconnected")
+      yield* Effect.promise(async () => killing)
+
+      yield* Effect.promise(broker.start)
+      const [waited] = yield* Effect.timed(publisher.ready)
+      assert.isBelow(Duration.toMillis(waited), 5000)
+      yield* publisher.publish(makeEvent())
+      const changes = publisher.lines.filter((line) => !line.startsWith("Info") || line.includes("is back"))
+      assert.lengthOf(changes, 2)
+      assert.match(changes[0] ?? "", /^Warn: RabbitMQ at 127\.0\.0\.1:\d+ is away/)
+      assert.match(changes[1] ?? "", /^Info: RabbitMQ at 127\.0\.0\.1:\d+ is back after/)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("reconnects when an operator closes its connection", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher()
+      yield* Effect.promise(() => broker.ctl("close_all_connections", "maintenance"))
+      const away = yield* eventually(
+        async () => publisher.lines.find((line) => line.startsWith("Warn")),
+        (line) => line !== undefined
+      )
+      assert.include(away, "maintenance")
+      yield* publisher.ready
+      yield* publisher.publish(makeEvent())
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("declares its exchange anew when someone deleted it", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher()
+      const channel = yield* openChannel(broker.url)
+      yield* Effect.promise(() => channel.deleteExchange(publisher.exchange))
+      const error = yield* Effect.flip(publisher.publish(makeEvent()))
+      assert.strictEqual(error.reason._tag, "BrokerUnavailable")
+      assert.include(error.message, publisher.exchange)
+      yield* publisher.ready
+      const messages = yield* consumeExchange(broker.url, publisher.exchange)
+      const event = makeEvent()
+      yield* publisher.publish(event)
+      assert.strictEqual(readEvent(yield* Queue.take(messages)).id, event.id)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("confirms no event that came back, and declares what was missing", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher()
+      const channel = yield* openChannel(broker.url)
+      yield* Effect.promise(() => channel.deleteQueue(unrouted))
+      const event = makeEvent()
+      const error = yield* Effect.flip(publisher.publish(event))
+      assert.strictEqual(error.reason._tag, "BrokerUnavailable")
+      assert.include(error.message, "came back")
+      yield* publisher.ready
+      yield* publisher.publish(event)
+      const message = yield* eventually(
+        () => channel.get(unrouted, { noAck: true }),
+        (got) => got !== false
+      )
+      assert.strictEqual(message !== false && message.properties.messageId, event.id)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("says at the start what differs when the exchange exists with other properties", () =>
+    Effect.gen(function* () {
+      const channel = yield* openChannel(broker.url)
+      const exchange = `test.${randomUUID()}`
+      yield* Effect.promise(() => channel.assertExchange(exchange, "fanout"))
+      const error = yield* Effect.flip(makePublisher({ exchange }))
+      assert.strictEqual(error._tag, "BrokerUnreachable")
+      assert.include(
+        error.message,
+        `exchange '${exchange}' exists with another 'type': expected 'topic', found 'fanout'`
+      )
+      yield* Effect.promise(() => channel.deleteExchange(exchange))
+      yield* Effect.promise(() => channel.assertExchange(exchange, "topic"))
+      const other = yield* Effect.flip(makePublisher({ exchange }))
+      assert.include(other.message, "another 'alternate-exchange': expected 'kickoff.unrouted', found none")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("waits, once it runs, until a mismatched exchange is put right, and says once what differs", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher()
+      const channel = yield* openChannel(broker.url)
+      yield* Effect.promise(() => channel.deleteExchange(publisher.exchange))
+      yield* Effect.promise(() => channel.assertExchange(publisher.exchange, "fanout"))
+      const returned = yield* Effect.flip(publisher.publish(makeEvent()))
+      assert.strictEqual(returned.reason._tag, "BrokerUnavailable")
+      const complaints = () => publisher.lines.filter((line) => line.startsWith("Error"))
+      yield* eventually(
+        async () => complaints().length,
+        (count) => count > 0
+      )
+      assert.include(complaints()[0], `exchange '${publisher.exchange}' exists with another 'type'`)
+      const refused = yield* Effect.flip(publisher.publish(makeEvent()))
+      assert.strictEqual(refused.reason._tag, "BrokerUnavailable")
+      assert.include(refused.message, "exists with another 'type'")
+      yield* Effect.promise(() => channel.deleteExchange(publisher.exchange))
+      yield* publisher.ready
+      yield* publisher.publish(makeEvent())
+      assert.lengthOf(complaints(), 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "fails what was in flight as suspect when one event closed the channel, and takes the others afterwards",
+    () =>
+      Effect.gen(function* () {
+        const publisher = yield* makePublisher()
+        const tooLarge = makeEvent(0, { description: "x".repeat(100_000) })
+        const error = yield* Effect.flip(publisher.publish(tooLarge))
+        assert.strictEqual(error.event_id, tooLarge.id)
+        assert.strictEqual(error.reason._tag, "ChannelClosed")
+        assert.include(error.message, "larger than")
+        yield* publisher.ready
+        yield* publisher.publish(makeEvent())
+      }).pipe(Effect.scoped)
+  )
+
+  it.live("is blocked while the broker has no memory, and goes on when it has", () =>
+    Effect.gen(function* () {
+      const publisher = yield* makePublisher({ limits: { confirm: Duration.millis(500) } })
+      yield* Effect.acquireRelease(
+        Effect.promise(() => broker.ctl("set_vm_memory_high_watermark", "0.0000001")),
+        () => Effect.promise(() => broker.ctl("set_vm_memory_high_watermark", "0.4"))
+      )
+      // The broker says that it is blocked to those who publish.
+      const blocked = yield* Effect.flip(
+        Effect.forever(Effect.andThen(publisher.publish(makeEvent()), Effect.sleep("10 millis")))
+      )
+      assert.strictEqual(blocked.reason._tag, "BrokerUnavailable")
+      assert.include(blocked.message, "low on memory")
+      assert.strictEqual(yield* publisher.state, "blocked")
+      const next = yield* Effect.flip(publisher.publish(makeEvent()))
+      assert.include(next.message, "low on memory")
+      yield* Effect.promise(() => broker.ctl("set_vm_memory_high_watermark", "0.4"))
+      yield* publisher.ready
+      assert.strictEqual(yield* publisher.state, "connected")
+      yield* publisher.publish(makeEvent())
+      assert.lengthOf(
+        publisher.lines.filter((line) => line.startsWith("Warn")),
+        1
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("gives up on a connection over which no confirm comes, and opens another", () =>
+    Effect.gen(function* () {
+      const proxy = yield* makeTcpProxy(broker.port)
+      const publisher = yield* makePublisher({
+        url: `amqp://127.0.0.1:${proxy.port}`,
+        limits: { confirm: Duration.millis(300) }
+      })
+      yield* publisher.publish(makeEvent())
+      yield* proxy.silence
+      const results = yield* Effect.forEach(events(10), (event) => Effect.flip(publisher.publish(event)), {
+        concurrency: "unbounded"
+      })
+      for (const error of results) assert.strictEqual(error.reason._tag, "BrokerUnavailable")
+      assert.include(results[0]?.message, "did not confirm in time")
+      assert.strictEqual(yield* publisher.state, "disconnected")
+      yield* proxy.heal
+      // The attempt under way is answered by nobody, and given up after 5 s.
+      yield* publisher.ready
+      yield* publisher.publish(makeEvent())
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("closes within about a second when the broker does not answer", () =>
+    Effect.gen(function* () {
+      const proxy = yield* makeTcpProxy(broker.port)
+      const scope = yield* Scope.make()
+      yield* Scope.provide(makePublisher({ url: `amqp://127.0.0.1:${proxy.port}` }), scope)
+      yield* proxy.silence
+      const [took] = yield* Effect.timed(Scope.close(scope, Exit.void))
+      assert.isBelow(Duration.toMillis(took), 2000)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("closes its connection in good order", () =>
+    Effect.gen(function* () {
+      const proxy = yield* makeTcpProxy(broker.port)
+      const scope = yield* Scope.make()
+      const publisher = yield* Scope.provide(makePublisher({ url: `amqp://127.0.0.1:${proxy.port}` }), scope)
+      yield* publisher.publish(makeEvent())
+      const [took] = yield* Effect.timed(Scope.close(scope, Exit.void))
+      assert.isBelow(Duration.toMillis(took), 500)
+      yield* eventually(
+        () => Effect.runPromise(proxy.connections),
+        (count) => count === 0
+      )
+      const late = yield* Effect.flip(publisher.publish(makeEvent()))
+      assert.strictEqual(late.reason._tag, "BrokerUnavailable")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("fails the start at once on a wrong password, and does not show it", () =>
+    Effect.gen(function* () {
+      const url = `amqp://guest:s3cret-word@127.0.0.1:${broker.port}`
+      const [took, error] = yield* Effect.timed(Effect.flip(makePublisher({ url })))
+      assert.strictEqual(error._tag, "BrokerUnreachable")
+      assert.include(error.message, "ACCESS_REFUSED")
+      assert.include(error.message, `127.0.0.1:${broker.port}`)
+      assert.notInclude(error.message, "s3cret-word")
+      assert.isBelow(Duration.toMillis(took), 5000)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("fails the start when nothing listens, or nothing answers, for the whole time of the start", () =>
+    Effect.gen(function* () {
+      const proxy = yield* makeTcpProxy(broker.port)
+      yield* proxy.silence
+      const limits = { start: Duration.millis(500) }
+      const silent = yield* Effect.flip(makePublisher({ url: `amqp://u:pw@127.0.0.1:${proxy.port}`, limits }))
+      assert.include(silent.message, `127.0.0.1:${proxy.port}`)
+      assert.include(silent.message, "gave up after 500ms")
+      // Port 9 is "discard", which nobody offers on a loopback.
+      const refused = yield* Effect.flip(makePublisher({ url: "amqp://u:pw@127.0.0.1:9", limits }))
+      assert.include(refused.message, "ECONNREFUSED")
+      assert.notInclude(refused.message, "pw@")
+    }).pipe(Effect.scoped)
+  )
+})
