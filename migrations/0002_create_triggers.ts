@@ -97,7 +97,9 @@ export default Effect.gen(function* () {
   yield* sql`
     CREATE FUNCTION release_waiting_completions() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
-      IF EXISTS (SELECT FROM game_status_schedule WHERE executed = FALSE AND hold = 'waiting') THEN
+      -- The second question also ends the recursion: the update below changes completions, never starts.
+      IF EXISTS (SELECT FROM game_status_schedule WHERE executed = FALSE AND hold = 'waiting')
+        AND EXISTS (SELECT FROM changed_rows WHERE target_status = 'IN_PROGRESS' AND executed) THEN
         UPDATE game_status_schedule AS completion
         SET hold = NULL
         FROM changed_rows AS start

@@ -1,0 +1,312 @@
+/** The clock against everybody else who touches a game at the same moment, on a real database. */
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Deferred, Duration, Effect, Fiber, Layer, Queue, Result } from "effect"
+import { SqlClient } from "effect/sql"
+import { GameId } from "../../src/domain/Game.ts"
+import { Games } from "../../src/games/Games.ts"
+import { Database } from "../../src/postgres/Database.ts"
+import { Broker, engine, engineLayer } from "../support/engine.ts"
+import {
+  eventually,
+  getGame,
+  getTransitions,
+  insertGame,
+  insertReminder,
+  insertTransition,
+  listEvents
+} from "../support/games.ts"
+
+const withGames = Games.layer.pipe(Layer.provideMerge(engineLayer()))
+
+/** Plans a game through the use case and returns its id. */
+const plan = (startsIn: Duration.Duration, title = "a game") =>
+  Effect.gen(function* () {
+    const games = yield* Games
+    const now = yield* DateTime.now
+    const game = yield* games.create({
+      guild_id: "guild",
+      title,
+      scheduled_at: DateTime.addDuration(now, startsIn),
+      reminder_minutes: []
+    })
+    return game.id
+  })
+
+/** Takes events of the broker until there is one of this type for each of the games. */
+const received = (types: ReadonlyArray<string>, ids: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const broker = yield* Broker
+    const missing = new Set(ids)
+    const seen = new Map<string, Array<string>>()
+    while (missing.size > 0) {
+      const event = yield* Queue.take(broker.received)
+      seen.set(event.subject, [...(seen.get(event.subject) ?? []), event.type])
+      if (types.includes(event.type)) missing.delete(event.subject)
+    }
+    return seen
+  })
+
+/** Runs an effect in a transaction and keeps it open; returns what commits it. */
+const holding = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
+  Effect.gen(function* () {
+    const database = yield* Database
+    const held = yield* Deferred.make<void>()
+    const release = yield* Deferred.make<void>()
+    const transaction = yield* Effect.forkScoped(
+      database.transaction(
+        Effect.andThen(effect, Effect.andThen(Deferred.succeed(held, undefined), Deferred.await(release)))
+      )
+    )
+    yield* Effect.raceFirst(Deferred.await(held), Effect.andThen(Fiber.join(transaction), Effect.never))
+    return Effect.andThen(Deferred.succeed(release, undefined), Fiber.join(transaction))
+  })
+
+describe("the clock and everybody else", () => {
+  it.live("starts a game whose row another transaction held, as soon as that is over", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const id = yield* insertGame(50)
+      yield* insertTransition(id, "IN_PROGRESS", 50)
+      const release = yield* holding(sql`SELECT * FROM game_sessions WHERE id = ${id} FOR UPDATE`)
+      yield* Effect.forkScoped(engine)
+      // A second game shows that the engine has come past the first one's time.
+      const free = yield* insertGame(100)
+      yield* insertTransition(free, "IN_PROGRESS", 100)
+      yield* received(["game.started"], [free])
+      assert.strictEqual((yield* getGame(id)).status, "SCHEDULED")
+      yield* release
+      yield* received(["game.started"], [id])
+      assert.strictEqual((yield* getGame(id)).status, "IN_PROGRESS")
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("starts a game on time while another transaction adds child rows to it", () =>
+    Effect.gen(function* () {
+      const id = yield* insertGame(3_600_000)
+      yield* insertTransition(id, "IN_PROGRESS", 100)
+      const release = yield* holding(insertReminder(id, 5, 3_000_000))
+      yield* Effect.forkScoped(engine)
+      yield* received(["game.started"], [id])
+      yield* release
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("never starts a game after it was cancelled, also when both happen in the same millisecond", () =>
+    Effect.gen(function* () {
+      const games = yield* Games
+      yield* Effect.forkScoped(engine)
+      const ids = yield* Effect.forEach(Array.from({ length: 60 }), () => plan(Duration.millis(400)))
+      const first = yield* games.get(GameId.make(ids[0] ?? ""))
+      const due = DateTime.toEpochMillis(first.scheduled_at)
+      yield* Effect.forEach(
+        ids,
+        (id, index) =>
+          Effect.gen(function* () {
+            const now = DateTime.toEpochMillis(yield* DateTime.now)
+            // From 15 ms before to 15 ms after the first start.
+            yield* Effect.sleep(Duration.millis(Math.max(0, due - now - 15 + index / 2)))
+            return yield* games.cancel(id)
+          }),
+        { concurrency: "unbounded" }
+      )
+      const events = yield* received(["game.cancelled"], ids)
+      for (const id of ids) {
+        const types = events.get(id)
+        assert.include(
+          [["game.created", "game.cancelled"].join(), ["game.created", "game.started", "game.cancelled"].join()],
+          types?.join()
+        )
+        const game = yield* getGame(id)
+        assert.strictEqual(game.status, "CANCELLED")
+        assert.strictEqual(game.version, types?.length)
+      }
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("never starts a game by its old row when it is moved in the same millisecond", () =>
+    Effect.gen(function* () {
+      const games = yield* Games
+      yield* Effect.forkScoped(engine)
+      const ids = yield* Effect.forEach(Array.from({ length: 60 }), () => plan(Duration.millis(400)))
+      const first = yield* games.get(GameId.make(ids[0] ?? ""))
+      const due = DateTime.toEpochMillis(first.scheduled_at)
+      const moved = yield* Effect.forEach(
+        ids,
+        (id, index) =>
+          Effect.gen(function* () {
+            const now = yield* DateTime.now
+            yield* Effect.sleep(Duration.millis(Math.max(0, due - DateTime.toEpochMillis(now) - 15 + index / 2)))
+            return yield* Effect.result(games.edit(id, { scheduled_at: DateTime.addDuration(now, "1 hour") }))
+          }),
+        { concurrency: "unbounded" }
+      )
+      const events = yield* received(["game.updated", "game.started"], ids)
+      for (const [index, id] of ids.entries()) {
+        const game = yield* getGame(id)
+        const transitions = yield* getTransitions(id)
+        const outcome = moved[index]
+        if (outcome !== undefined && Result.isSuccess(outcome)) {
+          assert.strictEqual(game.status, "SCHEDULED")
+          assert.isFalse(transitions.get("IN_PROGRESS")?.executed)
+          assert.notInclude(events.get(id) ?? [], "game.started")
+        } else {
+          assert.strictEqual(game.status, "IN_PROGRESS")
+          assert.isTrue(transitions.get("IN_PROGRESS")?.executed)
+        }
+      }
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("leaves a deleted game alone, and its last events in order", () =>
+    Effect.gen(function* () {
+      const games = yield* Games
+      yield* Effect.forkScoped(engine)
+      const ids = yield* Effect.forEach(Array.from({ length: 40 }), () => plan(Duration.millis(300)))
+      const first = yield* games.get(GameId.make(ids[0] ?? ""))
+      const due = DateTime.toEpochMillis(first.scheduled_at)
+      yield* Effect.forEach(
+        ids,
+        (id, index) =>
+          Effect.gen(function* () {
+            const now = DateTime.toEpochMillis(yield* DateTime.now)
+            yield* Effect.sleep(Duration.millis(Math.max(0, due - now - 10 + index / 2)))
+            yield* games.remove(id)
+          }),
+        { concurrency: "unbounded" }
+      )
+      const events = yield* received(["game.deleted"], ids)
+      for (const id of ids) {
+        assert.include(
+          [["game.created", "game.deleted"].join(), ["game.created", "game.started", "game.deleted"].join()],
+          events.get(id)?.join()
+        )
+      }
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live(
+    "fires a row that was inserted while an earlier one was pending and committed just after that one was done",
+    () =>
+      Effect.gen(function* () {
+        yield* Effect.forkScoped(engine)
+        const early = yield* insertGame(200)
+        yield* insertTransition(early, "IN_PROGRESS", 200)
+        const late = yield* insertGame(400)
+        const commit = yield* holding(insertTransition(late, "IN_PROGRESS", 400))
+        yield* received(["game.started"], [early])
+        yield* commit
+        yield* received(["game.started"], [late])
+      }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("fires rows beside overdue ones that rest after a failure", () =>
+    Effect.gen(function* () {
+      yield* refuseGamesCalled("poison")
+      yield* Effect.forkScoped(engine)
+      const poison = yield* insertGame(0, { title: "poison" })
+      yield* insertTransition(poison, "IN_PROGRESS", 0)
+      yield* eventually(getTransitions(poison), (rows) => rows.get("IN_PROGRESS")?.hold === "retry")
+      const good = yield* insertGame(100)
+      yield* insertTransition(good, "IN_PROGRESS", 100)
+      yield* received(["game.started"], [good])
+      assert.strictEqual((yield* getGame(poison)).status, "SCHEDULED")
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("starts 196 games at once beside 4 that cannot be started, and starts those when the cause is gone", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* refuseGamesCalled("poison")
+      yield* Effect.forkScoped(engine)
+      const ids = yield* Effect.forEach(
+        Array.from({ length: 200 }, (_, index) => index),
+        (index) =>
+          Effect.gen(function* () {
+            const id = yield* insertGame(0, { title: index % 50 === 7 ? "poison" : "fine" })
+            return id
+          })
+      )
+      yield* sql`
+        INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+        SELECT id, 'IN_PROGRESS', now() FROM game_sessions`
+      const poisoned = ids.filter((_, index) => index % 50 === 7)
+      yield* received(
+        ["game.started"],
+        ids.filter((id) => !poisoned.includes(id))
+      )
+      for (const id of poisoned) {
+        assert.isAtLeast((yield* getTransitions(id)).get("IN_PROGRESS")?.attempts ?? 0, 1)
+      }
+      yield* sql`DROP TRIGGER refuse ON game_sessions`
+      const events = yield* received(["game.started"], poisoned)
+      for (const id of poisoned) assert.deepStrictEqual(events.get(id), ["game.started"])
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("puts a completion aside while its start is still to come, and completes after it", () =>
+    Effect.gen(function* () {
+      yield* Effect.forkScoped(engine)
+      const id = yield* insertGame(3_600_000)
+      yield* insertTransition(id, "IN_PROGRESS", 3_600_000)
+      yield* insertTransition(id, "COMPLETED", 0)
+      yield* eventually(getTransitions(id), (rows) => rows.get("COMPLETED")?.hold === "waiting")
+      assert.strictEqual((yield* getTransitions(id)).get("COMPLETED")?.attempts, 0)
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`UPDATE game_status_schedule SET transition_time = now() WHERE game_id = ${id}
+        AND target_status = 'IN_PROGRESS'`
+      const events = yield* received(["game.completed"], [id])
+      assert.deepStrictEqual(events.get(id), ["game.started", "game.completed"])
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("gives up a completion whose start is missing, with the reason in a dead letter", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.forkScoped(engine)
+      const id = yield* insertGame(3_600_000)
+      const row = yield* insertTransition(id, "COMPLETED", 0)
+      const [letter] = yield* eventually(sql<object>`SELECT * FROM dead_letters`, (rows) => rows.length === 1)
+      assert.deepInclude(letter, { kind: "status-transition", source_id: row, game_id: id, error: "StartMissing" })
+      assert.strictEqual((yield* getTransitions(id)).get("COMPLETED")?.hold, "parked")
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("marks a due row that the game's status no longer allows as superseded, without an event", () =>
+    Effect.gen(function* () {
+      yield* Effect.forkScoped(engine)
+      const id = yield* insertGame(0, { status: "CANCELLED" })
+      yield* insertTransition(id, "IN_PROGRESS", 0)
+      const rows = yield* eventually(getTransitions(id), (rows) => rows.get("IN_PROGRESS")?.executed === true)
+      assert.strictEqual(rows.get("IN_PROGRESS")?.outcome, "superseded")
+      assert.deepStrictEqual(yield* listEvents(id), [])
+      assert.strictEqual((yield* getGame(id)).version, 1)
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("lets two engines on one database start each game once", () =>
+    Effect.gen(function* () {
+      yield* Effect.forkScoped(engine)
+      yield* Effect.forkScoped(engine)
+      const ids = yield* Effect.forEach(Array.from({ length: 100 }), () => plan(Duration.millis(500)))
+      const events = yield* received(["game.started"], ids)
+      for (const id of ids) {
+        assert.deepStrictEqual(events.get(id), ["game.created", "game.started"])
+        assert.strictEqual((yield* getGame(id)).version, 2)
+      }
+    }).pipe(Effect.provide(withGames))
+  )
+})
+
+/** A trigger that refuses to let games of this title start, as a broken application or constraint would. */
+const refuseGamesCalled = (title: string) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`
+      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        RAISE EXCEPTION 'this game cannot start';
+      END $$`
+    yield* sql`
+      CREATE TRIGGER refuse BEFORE UPDATE ON game_sessions FOR EACH ROW
+      WHEN (NEW.status = 'IN_PROGRESS' AND NEW.title = ${sql.literal(`'${title}'`)}) EXECUTE FUNCTION refuse()`
+  })
