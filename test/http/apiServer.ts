@@ -1,0 +1,111 @@
+/** A real server on a free port with a fresh database behind it, and requests to it as a client would send them. */
+import { Context, Effect, Layer, Queue, Ref } from "effect"
+import { Games } from "../../src/games/Games.ts"
+import { HttpServer } from "../../src/http/HttpServer.ts"
+import { type BrokerState, Publisher } from "../../src/messaging/Publisher.ts"
+import { Health } from "../../src/observability/Health.ts"
+import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
+import { Listener } from "../../src/postgres/Listener.ts"
+import { Settings } from "../../src/Settings.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+
+/** How often the relay was told of events. */
+export class Signals extends Context.Service<Signals, Ref.Ref<number>>()("kickoff/test/Signals") {}
+
+/** Records that events were committed, and does nothing else. */
+export const signalLayer = Layer.effectContext(
+  Effect.gen(function* () {
+    const signals = yield* Ref.make(0)
+    const wakeUps = yield* Queue.unbounded<void>()
+    return Context.make(Signals, signals).pipe(
+      Context.add(
+        OutboxSignal,
+        OutboxSignal.of({
+          committed: Ref.update(signals, (count) => count + 1),
+          wakeUps,
+          setRelaying: () => Effect.void,
+          run: Effect.never
+        })
+      )
+    )
+  })
+)
+
+/** What the rest of the process says of itself, for the probes. */
+export class Surroundings extends Context.Service<
+  Surroundings,
+  { readonly listenerUp: Ref.Ref<boolean>; readonly broker: Ref.Ref<BrokerState> }
+>()("kickoff/test/Surroundings") {}
+
+export const surroundingsLayer = Layer.effectContext(
+  Effect.gen(function* () {
+    const listenerUp = yield* Ref.make(true)
+    const broker = yield* Ref.make<BrokerState>("connected")
+    return Context.make(Surroundings, { listenerUp, broker }).pipe(
+      Context.add(
+        Listener,
+        Listener.of({
+          subscribe: () => Queue.unbounded(),
+          isUp: Ref.get(listenerUp),
+          run: Effect.never
+        })
+      ),
+      Context.add(
+        Publisher,
+        Publisher.of({ publish: () => Effect.void, ready: Effect.void, state: Ref.get(broker), run: Effect.never })
+      )
+    )
+  })
+)
+
+/** The server with everything it needs but a database. */
+export const serverLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
+  HttpServer.layer.pipe(
+    Layer.provideMerge(Games.layer),
+    Layer.provideMerge(Layer.mergeAll(Health.layer, signalLayer, surroundingsLayer)),
+    Layer.provideMerge(Settings.layerWith({ httpPort: 0, ...settings }))
+  )
+
+/** A server that serves everything, on a database of its own. */
+export const apiLayer = serverLayer().pipe(Layer.provideMerge(TestDatabase.layer))
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Headers
+  readonly text: string
+  /** The body as JSON; an empty object if it is none. */
+  readonly body: Readonly<Record<string, unknown>>
+}
+
+/** Sends a request; what is not a string is sent as JSON. */
+export const request = Effect.fnUntraced(function* (
+  method: string,
+  path: string,
+  options: { readonly body?: unknown; readonly headers?: Readonly<Record<string, string>> } = {}
+) {
+  const { url } = yield* HttpServer
+  const { body, headers } = options
+  return yield* Effect.promise(async (): Promise<Answer> => {
+    const response = await fetch(`${url}${path}`, {
+      method,
+      headers: { ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
+      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) })
+    })
+    const text = await response.text()
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      body: /json/.test(response.headers.get("content-type") ?? "") && text !== "" ? JSON.parse(text) : {}
+    }
+  })
+})
+
+/** What a client says at least to plan a game. */
+export const validGame = { guild_id: "guild", title: "a game", scheduled_at: "2040-01-01T20:00:00Z" }
+
+/** Creates a game over HTTP and returns its id. */
+export const createGame = Effect.fnUntraced(function* (fields: Readonly<Record<string, unknown>> = {}) {
+  const answer = yield* request("POST", "/v1/games", { body: { ...validGame, ...fields } })
+  return String(answer.body["id"])
+})

@@ -1,0 +1,48 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Api, ProcessApi } from "../../src/http/api/Api.ts"
+import { renderDocs } from "../../src/http/docs.ts"
+import { makeMatchPath, methodsOf } from "../../src/http/routes.ts"
+
+const match = makeMatchPath(Api, ["/docs"])
+
+describe("a path", () => {
+  it("is known by its template, without ids, query or needless slashes", () => {
+    for (const url of ["/v1/games/1", "/v1/games/1?x=/v1", "/v1//games/1/", "/v1/games/%zz#a"]) {
+      assert.deepStrictEqual([...new Set(match(url).map(({ template }) => template))], ["/v1/games/:id"], url)
+    }
+    assert.deepStrictEqual(match("/v1/games/1/2"), [])
+    assert.deepStrictEqual(match("/v2/games"), [])
+  })
+
+  it("knows its methods, HEAD wherever there is GET", () => {
+    assert.deepStrictEqual(methodsOf(match("/v1/games/1")), ["DELETE", "GET", "HEAD", "PATCH"])
+    assert.deepStrictEqual(methodsOf(match("/v1/games/1/cancel")), ["POST"])
+    assert.deepStrictEqual(methodsOf(match("/docs")), ["GET", "HEAD"])
+  })
+
+  it("is no path of the API in a process without that role", () => {
+    assert.deepStrictEqual(makeMatchPath(ProcessApi, [])("/v1/games"), [])
+  })
+})
+
+describe("the documentation page", () => {
+  const page = renderDocs(Api, "/openapi.json")
+
+  it("shows every route and links to nothing that is not there", () => {
+    for (const path of ["/v1/games/{id}/cancel", "/v1/games/{id}/schedule", "/health/ready", "/metrics"]) {
+      assert.include(page, path)
+    }
+    const ids = new Set([...page.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id))
+    const links = [...page.matchAll(/href="#([^"]+)"/g)].map(([, id]) => id)
+    assert.isNotEmpty(links)
+    assert.deepStrictEqual(
+      links.filter((id) => !ids.has(id)),
+      []
+    )
+  })
+
+  it("is small and needs no script", () => {
+    assert.isBelow(page.length, 100_000)
+    assert.notInclude(page, "<script")
+  })
+})
