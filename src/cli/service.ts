@@ -74,7 +74,9 @@ const bringUpToDate = (addresses: Addresses, apply: boolean) =>
     yield* Database.awaitReachable(addresses.url)
     return apply ? yield* migrate : []
   }).pipe(
-    Effect.provide(Database.layer({ url: addresses.url, connections: 1, name: "start", pooler: addresses.pooler }))
+    Effect.provide(
+      Database.layer({ url: addresses.url, connections: 1, name: "start", pooler: addresses.pooler, patient: true })
+    )
   )
 
 /** Migrates the database of the settings and returns the names of what was applied. Logs go to standard error. */

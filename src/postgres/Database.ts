@@ -25,6 +25,8 @@ export interface DatabaseOptions {
   readonly name: string
   /** Whether a transaction pooler stands between: then no session settings are sent. */
   readonly pooler?: boolean
+  /** Whether statements may take as long as they need, as migrations may. */
+  readonly patient?: boolean
 }
 
 /** Longest time that one statement may take on the server, also when it waits for a lock. */
@@ -81,8 +83,9 @@ export class Database extends Context.Service<
       idleTimeout: Duration.minutes(5),
       applicationName: `kickoff:${options.name}`,
       transformJson: false,
-      ...(options.pooler === true
-        ? { prepare: false }
+      ...(options.pooler === true ? { prepare: false } : {}),
+      ...(options.pooler === true || options.patient === true
+        ? {}
         : {
             startupParameters: {
               statement_timeout: String(Duration.toMillis(statementTimeout)),

@@ -68,7 +68,7 @@ const make = (): MemorySchedule["Service"] => {
     })
 
   const pending = (hold: MemoryRow["hold"]) =>
-    [...rows.values()].filter((row) => !row.done && row.hold === hold).sort((a, b) => a.due - b.due)
+    [...rows.values()].filter((row) => !row.done && row.hold === hold).toSorted((a, b) => a.due - b.due)
 
   const apply = (candidates: ReadonlyArray<MemoryRow>, now: number) => {
     const claimed = candidates.filter((row) => !locked.has(row.id))

@@ -10,6 +10,8 @@ import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitio
 import { insertGame, insertReminder, insertTransition } from "../support/games.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
+const first = <A>(rows: ReadonlyArray<A>): A => Option.getOrThrow(Option.fromNullishOr(rows[0]))
+
 interface Harness {
   readonly repository: DueRepository
   /** Adds a row of a game of its own and returns its id. */
@@ -147,8 +149,7 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
       run(({ add, endPauses, isDone, repository }) =>
         Effect.gen(function* () {
           const id = yield* add(-1000)
-          const [row] = yield* repository.listDue(1)
-          if (row === undefined) return assert.fail("the row is due")
+          const row = first(yield* repository.listDue(1))
           const failed = Option.getOrThrow(yield* repository.recordFailure(row, failure, 8))
           assert.deepStrictEqual([failed.attempts, failed.parked], [1, false])
           const look = yield* repository.look
@@ -169,8 +170,7 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
       run(({ add, deadLetters, isDone, repository }) =>
         Effect.gen(function* () {
           const id = yield* add(-1000)
-          const [row] = yield* repository.listDue(1)
-          if (row === undefined) return assert.fail("the row is due")
+          const row = first(yield* repository.listDue(1))
           yield* repository.recordFailure(row, failure, 2)
           assert.deepStrictEqual(yield* deadLetters, [])
           assert.isTrue(Option.getOrThrow(yield* repository.recordFailure(row, failure, 2)).parked)
@@ -187,12 +187,8 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
       run(({ add, repository }) =>
         Effect.gen(function* () {
           yield* add(-1000)
-          const [row] = yield* repository.listDue(1)
-          if (row === undefined) return assert.fail("the row is due")
-          const [moved] = yield* Effect.map(repository.listDue(1), (rows) =>
-            rows.map((current) => ({ ...current, due: name === "in memory" ? "1" : "2001-01-01 00:00:00+00" }))
-          )
-          if (moved === undefined) return assert.fail("the row is due")
+          const row = first(yield* repository.listDue(1))
+          const moved = { ...row, due: name === "in memory" ? "1" : "2001-01-01 00:00:00+00" }
           assert.deepStrictEqual(yield* repository.applyThese([moved]), [])
           assert.isTrue(Option.isNone(yield* repository.recordFailure(moved, failure, 8)))
           assert.strictEqual((yield* repository.applyThese([row])).length, 1)

@@ -191,8 +191,8 @@ describe("Relay", () => {
       const ids = [yield* outbox.append("g1", "game.created"), yield* outbox.append("g2", "game.created")]
       yield* relaying
       for (let round = 0; round < 20; round++) {
-        for (const _ of ids) {
-          const { event, verdict } = yield* arrival
+        const sent = yield* Effect.forEach(ids, () => arrival)
+        for (const { event, verdict } of sent) {
           yield* fail(verdict, event, new BrokerUnavailable({ detail: "connection refused" }))
         }
         yield* TestClock.adjust(Duration.seconds(3))
@@ -216,7 +216,7 @@ describe("Relay", () => {
       const together = yield* Effect.forEach(ids, () => arrival)
       yield* Effect.forEach(together, ({ event, verdict }) => fail(verdict, event, closed))
       const alone: Array<string> = []
-      for (const _ of ids) {
+      while (alone.length < ids.length) {
         const { event, verdict } = yield* arrival
         assert.strictEqual(yield* Queue.size(broker.arrivals), 0)
         alone.push(event.id)

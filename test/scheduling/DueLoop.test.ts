@@ -46,8 +46,9 @@ const layer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
   )
 
 const wakeUps = (cause: string) =>
-  Effect.map(Metric.value(Metric.withAttributes(Metrics.wakeUps, { loop: "status-transitions", cause })), (state) =>
-    Number(state.count)
+  Effect.map(
+    Metric.value(Metric.withAttributes(Metrics.wakeUps, { loop: "status-transitions", cause })),
+    (state) => state.count
   )
 
 describe("DueLoop", () => {
