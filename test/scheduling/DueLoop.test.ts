@@ -157,12 +157,13 @@ describe("DueLoop", () => {
   it.effect("clamps a wait of months to the backstop", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
+      // Longer than a timer of Node.js can count, which would ring at once.
       yield* schedule.add("a", Duration.days(90))
       const loop = yield* started
       assert.strictEqual(yield* loop.rests, 60_000)
-      yield* TestClock.adjust(Duration.days(90))
-      while ((yield* loop.rests) !== 60_000 || !loop.isDone("a")) yield* Effect.yieldNow
-      assert.isTrue(loop.isDone("a"))
+      yield* TestClock.adjust(Duration.minutes(1))
+      assert.strictEqual(yield* loop.rests, 60_000)
+      assert.isFalse(loop.isDone("a"))
     }).pipe(Effect.provide(layer()))
   )
 
