@@ -94,6 +94,8 @@ const reachable = (binaries: Binaries, folder: string): Binaries => {
   if (runs) return binaries
   const native = Path.join(folder, "native")
   Fs.cpSync(Path.resolve(binaries.postgres, "../.."), native, { recursive: true, verbatimSymlinks: true })
+  // The guard, who removes the folder, runs under that account as well.
+  if (account !== undefined) spawnSync("chown", ["-R", `${account.uid}:${account.gid}`, native])
   return { postgres: Path.join(native, "bin/postgres"), initdb: Path.join(native, "bin/initdb") }
 }
 
@@ -119,8 +121,11 @@ cat "$folder/log"
 rm -rf "$folder"
 `
 
+/** Server settings by name, as `-c` takes them. */
+export type ServerSettings = Readonly<Record<string, string>>
+
 /** Settings for a server whose data nobody keeps; ordering and visibility are those of production. */
-const settings = {
+const settings: ServerSettings = {
   fsync: "off",
   full_page_writes: "off",
   max_connections: "200",
@@ -131,7 +136,7 @@ const settings = {
   timezone: "UTC"
 }
 
-const startOnce = async (binaries: Binaries): Promise<PostgresServer | string> => {
+const startOnce = async (binaries: Binaries, overrides: ServerSettings): Promise<PostgresServer | string> => {
   const folder = makeFolder()
   const data = Path.join(folder, "data")
   const { initdb, postgres } = reachable(binaries, folder)
@@ -158,7 +163,7 @@ const startOnce = async (binaries: Binaries): Promise<PostgresServer | string> =
       postgres,
       "-D",
       data,
-      ...Object.entries({ ...settings, port }).flatMap(([name, value]) => ["-c", `${name}=${value}`])
+      ...Object.entries({ ...settings, ...overrides, port }).flatMap(([name, value]) => ["-c", `${name}=${value}`])
     ],
     { ...account, cwd: "/", env, detached: true, stdio: ["pipe", "pipe", "ignore"] }
   )
@@ -179,9 +184,13 @@ const startOnce = async (binaries: Binaries): Promise<PostgresServer | string> =
 }
 
 /** Starts a server on a free port, with a new port if someone else was faster to take it. */
-export const startPostgres = async (binaries: Binaries, tries = 5): Promise<PostgresServer> => {
-  const started = await startOnce(binaries)
+export const startPostgres = async (
+  binaries: Binaries,
+  overrides: ServerSettings = {},
+  tries = 5
+): Promise<PostgresServer> => {
+  const started = await startOnce(binaries, overrides)
   if (typeof started !== "string") return started
   if (tries === 1) throw new Error(`PostgreSQL did not start: ${started}`)
-  return startPostgres(binaries, tries - 1)
+  return startPostgres(binaries, overrides, tries - 1)
 }
