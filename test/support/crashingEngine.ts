@@ -1,0 +1,106 @@
+/**
+ * The engine as a program that kills itself with SIGKILL at one step, as a power cut would.
+ *
+ * Run with `DATABASE_URL`, `RABBITMQ_URL`, `RABBITMQ_EXCHANGE` and, in `CRASH_AT`, one of {@link crashPoints}. Steps are
+ * taken by wrapping the layers, so that the program under test has no knowledge of them.
+ */
+import { NodeRuntime } from "@effect/platform-node"
+import { Config, Effect, Layer } from "effect"
+import { Publisher } from "../../src/messaging/Publisher.ts"
+import { RabbitPublisher } from "../../src/messaging/RabbitPublisher.ts"
+import { Health } from "../../src/observability/Health.ts"
+import { OutboxRepository } from "../../src/outbox/OutboxRepository.ts"
+import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
+import * as Relay from "../../src/outbox/Relay.ts"
+import { Database } from "../../src/postgres/Database.ts"
+import { Listener } from "../../src/postgres/Listener.ts"
+import { run } from "../../src/scheduling/DueLoop.ts"
+import type { DueRepository } from "../../src/scheduling/DueRepository.ts"
+import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
+import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
+import { Settings } from "../../src/Settings.ts"
+import { type CrashPoint, crashPoints } from "./crashPoints.ts"
+
+const crash = Effect.sync(() => process.kill(process.pid, "SIGKILL"))
+
+const program = Effect.gen(function* () {
+  const url = yield* Config.Redacted("DATABASE_URL")
+  const crashAt = yield* Config.Literals(crashPoints, "CRASH_AT")
+  const at = (point: CrashPoint) => (point === crashAt ? crash : Effect.void)
+  /** Kills while the effect is under way. */
+  const during =
+    (point: CrashPoint) =>
+    <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      point === crashAt
+        ? Effect.raceFirst(effect, Effect.sleep("1 millis").pipe(Effect.andThen(crash), Effect.andThen(Effect.never)))
+        : effect
+
+  const breakable = (repository: DueRepository): DueRepository => ({
+    ...repository,
+    applyDue: (limit) =>
+      at("before the claim").pipe(
+        Effect.andThen(during("during the claim")(repository.applyDue(limit))),
+        Effect.tap((rows) => (rows.length > 0 ? at("after the commit") : Effect.void))
+      )
+  })
+
+  const publisher = Layer.effect(
+    Publisher,
+    Effect.map(Publisher, (real) =>
+      Publisher.of({
+        ...real,
+        publish: (event) =>
+          at("before the publish").pipe(
+            Effect.andThen(during("between publish and confirm")(real.publish(event))),
+            Effect.tap(at("after the confirm"))
+          )
+      })
+    )
+  ).pipe(Layer.provide(RabbitPublisher.layer))
+
+  const outbox = Layer.effect(
+    OutboxRepository,
+    Effect.map(OutboxRepository, (real) =>
+      OutboxRepository.of({
+        ...real,
+        remove: (ids) =>
+          ids.length === 0
+            ? Effect.void
+            : at("before the delete").pipe(
+                Effect.andThen(during("during the delete")(real.remove(ids))),
+                Effect.tap(at("after the delete"))
+              )
+      })
+    )
+  ).pipe(Layer.provide(OutboxRepository.layer))
+
+  yield* Effect.gen(function* () {
+    yield* Effect.all(
+      [
+        (yield* Listener).run,
+        (yield* Publisher).run,
+        (yield* OutboxSignal).run,
+        run(breakable(yield* StatusTransitionRepository)),
+        run(breakable(yield* NotificationRepository)),
+        Relay.run(url)
+      ],
+      { concurrency: "unbounded", discard: true }
+    )
+  }).pipe(
+    Effect.provide(
+      Layer.mergeAll(
+        StatusTransitionRepository.layer,
+        NotificationRepository.layer,
+        outbox,
+        OutboxSignal.layer,
+        publisher,
+        Listener.layer(url)
+      ).pipe(
+        Layer.provideMerge(Layer.mergeAll(Health.layer, Settings.layer)),
+        Layer.provideMerge(Database.layer({ url, connections: 5, name: "crashing" }))
+      )
+    )
+  )
+})
+
+NodeRuntime.runMain(program)
