@@ -41,6 +41,12 @@ export class HttpServer extends Context.Service<
       const server = answerClientErrors(
         createServer({ headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 5000 })
       )
+      // Stopping closes the connections that are idle then; those that become idle later are closed as they do.
+      server.on("request", (_, response) =>
+        response.once("finish", () => {
+          if (!server.listening) setImmediate(() => server.closeIdleConnections())
+        })
+      )
       const routes = roles.includes("api") ? apiRoutes : processRoutes
       const cutConnections = Layer.effectDiscard(
         Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))

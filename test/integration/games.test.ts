@@ -524,7 +524,12 @@ layer(services, { excludeTestServices: true })("Games", (it) => {
         const before = yield* Ref.get(signals)
         const { channel_id, description, expected_duration_minutes, guild_id, host_id, location } = game
         const same = yield* games.edit(game.id, {
-          ...{ channel_id, description, expected_duration_minutes, guild_id, host_id, location },
+          channel_id,
+          description,
+          expected_duration_minutes,
+          guild_id,
+          host_id,
+          location,
           title: game.title,
           scheduled_at: game.scheduled_at,
           status: "SCHEDULED",

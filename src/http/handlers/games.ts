@@ -7,7 +7,7 @@ import { Database } from "../../postgres/Database.ts"
 import { Api } from "../api/Api.ts"
 import { Cursor } from "../api/cursor.ts"
 import { toEntityTag, toVersions } from "../api/entityTag.ts"
-import { toProblem } from "./failures.ts"
+import { makeToProblem } from "./failures.ts"
 import * as RequestValidation from "./requestValidation.ts"
 
 /** Longest that a request may wait for a database that does not answer. */
@@ -26,7 +26,7 @@ export const layer = HttpApiBuilder.group(
     const games = yield* Games
     const database = yield* Database
     const { GameNotEditable, GameNotFound, IdempotencyConflict, IllegalTransition, SqlError, VersionMismatch } =
-      toProblem
+      makeToProblem()
     const change = { GameNotFound, VersionMismatch, IllegalTransition, GameNotEditable, SqlError }
 
     return handlers.handleAll({
