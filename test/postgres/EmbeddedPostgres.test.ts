@@ -306,6 +306,7 @@ describe("The embedded PostgreSQL", () => {
           yield* write("durable")
           const first = postmaster(folder).pid
           process.kill(first, "SIGQUIT")
+          yield* until(() => !isServer(first, folder))
           const rows = yield* Effect.retry(read, { schedule: Schedule.spaced("50 millis"), times: 200 })
           assert.deepStrictEqual(rows, ["durable"])
           assert.notStrictEqual(postmaster(folder).pid, first)
