@@ -11,6 +11,7 @@ import { Game, type GameId } from "../domain/Game.ts"
 import type { GameStatus } from "../domain/GameStatus.ts"
 import { Reminder } from "../domain/Reminder.ts"
 import { StatusTransition } from "../domain/StatusTransition.ts"
+import { insertGameEvent } from "../outbox/OutboxEventStore.ts"
 
 /** The columns that a use case writes; absent ones keep their value, or take the column's default. */
 export interface GameColumns {
@@ -73,7 +74,8 @@ export class GameRepository extends Context.Service<
     readonly lock: (id: GameId, reason: "change" | "deletion") => Query<Option.Option<Game>>
     readonly list: (filter: GameFilter) => Query<GamePage>
     readonly schedule: (id: GameId) => Query<GameSchedule>
-    readonly insert: (columns: GameColumns, id: Option.Option<GameId>) => Query<Game>
+    /** Creates a game with its schedule and the event that tells of it: one statement, so it needs no transaction. */
+    readonly create: (columns: GameColumns, id: Option.Option<GameId>) => Query<Game>
     /** Writes the columns and steps the version. */
     readonly update: (id: GameId, columns: GameColumns) => Query<Game>
     readonly remove: (id: GameId) => Query<void>
@@ -111,6 +113,18 @@ export class GameRepository extends Context.Service<
         Effect.map(games(rows), (decoded) => Option.fromUndefinedOr(decoded[0]))
       const theGame = (rows: Query<ReadonlyArray<unknown>>) =>
         Effect.flatMap(game(rows), (found) => Effect.orDie(Effect.fromOption(found)))
+
+      // What the columns of the row `game` ask for.
+      const plannedTransitions = sql`SELECT game.id, planned.target_status, planned.transition_time`
+      const eachTransition = sql`
+        CROSS JOIN LATERAL (VALUES
+          ('IN_PROGRESS', game.scheduled_at),
+          ('COMPLETED', game.scheduled_at + make_interval(mins => game.expected_duration_minutes))
+        ) AS planned (target_status, transition_time)`
+      const wantedReminders = sql`
+        SELECT DISTINCT game.id AS game_id, minutes AS reminder_minutes,
+          game.scheduled_at - make_interval(mins => minutes) AS notification_time`
+      const eachReminder = sql`unnest(game.reminder_minutes) AS minutes`
 
       return GameRepository.of({
         boundLockWaits: Effect.asVoid(sql`SELECT set_config('lock_timeout', '5s', true)`),
@@ -168,13 +182,25 @@ export class GameRepository extends Context.Service<
           }
         }),
 
-        insert: (columns, id) =>
-          theGame(
-            sql`INSERT INTO game_sessions ${sql.insert({
-              ...columns,
-              ...Option.match(id, { onNone: () => ({}), onSome: (id) => ({ id }) })
-            })} RETURNING *`
-          ),
+        create: (columns, id) =>
+          theGame(sql`
+            WITH game AS (
+              INSERT INTO game_sessions ${sql.insert({
+                ...columns,
+                ...Option.match(id, { onNone: () => ({}), onSome: (id) => ({ id }) })
+              })}
+              RETURNING *
+            ), transitions AS (
+              INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+              ${plannedTransitions} FROM game ${eachTransition}
+            ), reminders AS (
+              INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time)
+              SELECT * FROM (${wantedReminders} FROM game, ${eachReminder}) AS wanted
+              WHERE notification_time > statement_timestamp()
+            ), told AS (
+              ${insertGameEvent(sql, "game.created")} FROM game
+            )
+            SELECT * FROM game`),
 
         update: (id, columns) =>
           theGame(sql`
@@ -189,12 +215,7 @@ export class GameRepository extends Context.Service<
         planTransitions: (id) =>
           Effect.asVoid(sql`
             INSERT INTO game_status_schedule AS row (game_id, target_status, transition_time)
-            SELECT game.id, planned.target_status, planned.transition_time
-            FROM game_sessions AS game
-            CROSS JOIN LATERAL (VALUES
-              ('IN_PROGRESS', game.scheduled_at),
-              ('COMPLETED', game.scheduled_at + make_interval(mins => game.expected_duration_minutes))
-            ) AS planned (target_status, transition_time)
+            ${plannedTransitions} FROM game_sessions AS game ${eachTransition}
             WHERE game.id = ${id}::uuid
             ON CONFLICT (game_id, target_status) DO UPDATE
             SET transition_time = EXCLUDED.transition_time, executed = FALSE,
@@ -202,9 +223,7 @@ export class GameRepository extends Context.Service<
 
         planReminders: Effect.fnUntraced(function* (id) {
           const wanted = sql`
-            SELECT DISTINCT game.id AS game_id, minutes AS reminder_minutes,
-              game.scheduled_at - make_interval(mins => minutes) AS notification_time
-            FROM game_sessions AS game, unnest(game.reminder_minutes) AS minutes
+            ${wantedReminders} FROM game_sessions AS game, ${eachReminder}
             WHERE game.id = ${id}::uuid`
           yield* sql`
             WITH gone AS (

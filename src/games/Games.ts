@@ -106,20 +106,12 @@ export class Games extends Context.Service<
         }
       })
 
-      const create = Effect.fnUntraced(function* (game: NewGame, id: Option.Option<GameId>) {
-        const created = yield* repository.insert(toColumns(game), id)
-        yield* repository.planTransitions(created.id)
-        yield* repository.planReminders(created.id)
-        yield* appendGameEvent(sql, created.id, "game.created")
-        return { result: created, told: true }
-      })
-
       const createOnce = Effect.fnUntraced(function* (game: NewGame, key: string) {
         const hash = requestHash(game)
         const reserved = yield* repository.takeKey(key, hash)
         if (Option.isSome(reserved)) {
           yield* repository.pruneKeys
-          return yield* create(game, reserved)
+          return { result: yield* repository.create(toColumns(game), reserved), told: true }
         }
         const used = yield* Effect.orDie(Effect.fromOption(yield* repository.findKey(key)))
         if (used.request_hash !== hash) return yield* new IdempotencyConflict({ reason: "other-request" })
@@ -161,7 +153,9 @@ export class Games extends Context.Service<
 
       return Games.of({
         create: Effect.fn("Games.create")((game: NewGame, key?: string) =>
-          write(key === undefined ? create(game, Option.none()) : createOnce(game, key))
+          key === undefined
+            ? Effect.onExit(repository.create(toColumns(game), Option.none()), () => signal.committed)
+            : write(createOnce(game, key))
         ),
         get: Effect.fn("Games.get")((id: GameId) => required(id)(read(repository.find(id)))),
         list: Effect.fn("Games.list")((filter: GameFilter) => read(repository.list(filter))),

@@ -4,20 +4,32 @@
  * The order of a game's events is the order of their ids, so the caller must hold the lock on the game's row.
  */
 import { Effect, type Schema } from "effect"
-import type { SqlClient, SqlError } from "effect/sql"
+import type { SqlClient, SqlError, Statement } from "effect/sql"
 import type { GameEventType } from "../domain/GameEvent.ts"
 import { gameEventData } from "./gameEventData.ts"
 
-/** Tells of the game as it stands; `extra` is added to the event's data and replaces members of the same name. */
+/**
+ * The statement that tells of the game in the row `game`, to be completed with its FROM clause; `extra` is added to the
+ * event's data and replaces members of the same name.
+ */
+export const insertGameEvent = (
+  sql: SqlClient.SqlClient,
+  type: GameEventType,
+  extra: Readonly<Record<string, Schema.Json>> = {}
+): Statement.Fragment =>
+  // The transaction may have waited for the lock, so the statement's time is nearer to the change than now().
+  sql`
+    INSERT INTO outbox (game_id, type, occurred_at, data)
+    SELECT game.id, ${type}, statement_timestamp(), ${gameEventData(sql)} || ${JSON.stringify(extra)}::jsonb`
+
+/** Tells of the game as it stands. */
 export const appendGameEvent = (
   sql: SqlClient.SqlClient,
   gameId: string,
   type: GameEventType,
   extra: Readonly<Record<string, Schema.Json>> = {}
 ): Effect.Effect<void, SqlError.SqlError> =>
-  // The transaction may have waited for the lock, so the statement's time is nearer to the change than now().
   Effect.asVoid(sql`
-    INSERT INTO outbox (game_id, type, occurred_at, data)
-    SELECT game.id, ${type}, statement_timestamp(), ${gameEventData(sql)} || ${JSON.stringify(extra)}::jsonb
+    ${insertGameEvent(sql, type, extra)}
     FROM game_sessions AS game
     WHERE game.id = ${gameId}::uuid`)
