@@ -27,7 +27,8 @@ export const boundShutdown = (grace: Duration.Duration): Effect.Effect<void, nev
     }
     yield* Effect.acquireRelease(
       Effect.sync(() => {
-        for (const signal of stopSignals) process.on(signal, onSignal)
+        // First in line: the interruption that the same signal brings may end the process before the next listener.
+        for (const signal of stopSignals) process.prependListener(signal, onSignal)
         process.on("SIGHUP", passHangup)
       }),
       () =>
