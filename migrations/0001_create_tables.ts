@@ -95,6 +95,8 @@ export default Effect.gen(function* () {
     )`
   // An event that failed holds back the later ones of its game; this finds the few that failed.
   yield* sql`CREATE INDEX outbox_retry_idx ON outbox (game_id, id) WHERE retry_at IS NOT NULL`
+  // When the first of them is tried again.
+  yield* sql`CREATE INDEX outbox_retry_at_idx ON outbox (retry_at) WHERE retry_at IS NOT NULL`
 
   yield* sql`
     CREATE TABLE dead_letters (

@@ -25,6 +25,7 @@ export class NotificationRepository extends Context.Service<NotificationReposito
         due: "notification_time",
         done: "sent",
         target: "reminder_minutes",
+        waits: false,
 
         // The event tells of the game as it was locked, not of the older version that the statement's snapshot may see.
         apply: (condition, limit) => sql<Processed>`

@@ -21,6 +21,8 @@ export interface ScheduleTable {
   readonly done: string
   /** The column that says what is to happen: it is reported and logged. */
   readonly target: string
+  /** Whether rows may be put aside as `waiting`; the table then has an index that finds them. */
+  readonly waits: boolean
   /**
    * Claims the rows of `game_sessions AS game` and of the table `AS row` that satisfy a condition, earliest first, and
    * applies them: one statement.
@@ -51,7 +53,7 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
     SELECT
       ${millisUntil(sql`SELECT ${due} FROM ${table} WHERE ${fresh} ORDER BY ${due} LIMIT 1`)} AS fresh,
       ${millisUntil(sql`SELECT retry_at FROM ${table} WHERE ${retrying} ORDER BY retry_at LIMIT 1`)} AS retry,
-      EXISTS (SELECT FROM ${table} WHERE ${done} = FALSE AND hold = 'waiting') AS stalled`.pipe(
+      ${options.waits ? sql`EXISTS (SELECT FROM ${table} WHERE ${done} = FALSE AND hold = 'waiting')` : sql`FALSE`} AS stalled`.pipe(
     Effect.map(([row]) => ({
       fresh: Option.map(Option.fromNullishOr(row?.fresh), Duration.millis),
       retry: Option.map(Option.fromNullishOr(row?.retry), Duration.millis),

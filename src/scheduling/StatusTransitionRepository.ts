@@ -25,6 +25,7 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
         due: "transition_time",
         done: "executed",
         target: "target_status",
+        waits: true,
 
         // `FOR NO KEY UPDATE` does not conflict with the key locks that inserting child rows takes, and `SKIP LOCKED`
         // never waits: a row that is skipped is still due at the next look. Of a game with both rows due only the start
@@ -100,16 +101,19 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
           FROM judged
           WHERE outcome <> 'left'`,
 
+        // Scalar subqueries are looked up by index for each row that waits; a join might read whole tables instead.
         releaseStalled: Effect.asVoid(sql`
           UPDATE game_status_schedule AS completion
           SET hold = NULL
-          FROM game_sessions AS game
-          WHERE completion.executed = FALSE AND completion.hold = 'waiting' AND game.id = completion.game_id
-            AND (game.status <> 'SCHEDULED' OR NOT EXISTS (
-              SELECT FROM game_status_schedule AS start
-              WHERE start.game_id = completion.game_id AND start.target_status = 'IN_PROGRESS'
-                AND start.executed = FALSE
-            ))`)
+          WHERE completion.executed = FALSE AND completion.hold = 'waiting'
+            AND (
+              (SELECT game.status FROM game_sessions AS game WHERE game.id = completion.game_id) <> 'SCHEDULED'
+              OR (
+                SELECT start.id FROM game_status_schedule AS start
+                WHERE start.game_id = completion.game_id AND start.target_status = 'IN_PROGRESS'
+                  AND start.executed = FALSE
+              ) IS NULL
+            )`)
       })
     })
   )

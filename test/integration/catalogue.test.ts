@@ -134,6 +134,7 @@ notification_schedule_game_id_reminder_minutes_key UNIQUE ON notification_schedu
 notification_schedule_pkey UNIQUE ON notification_schedule (id)
 notification_schedule_retry_idx ON notification_schedule (retry_at) WHERE ((sent = false) AND (hold = 'retry'))
 outbox_pkey UNIQUE ON outbox (id)
+outbox_retry_at_idx ON outbox (retry_at) WHERE (retry_at IS NOT NULL)
 outbox_retry_idx ON outbox (game_id, id) WHERE (retry_at IS NOT NULL)
 `
 

@@ -1,0 +1,339 @@
+/**
+ * The statements of the loops stay bound to their indexes, however much lies in the tables and whatever the planner knows.
+ *
+ * What is explained is what the repositories really send: their statements are recorded on their way to the database,
+ * and prepared as the driver prepares them, so that a plan that the server would reuse is explained as well.
+ */
+import { assert, describe, layer, type Vitest } from "@effect/vitest"
+import { Context, Effect, Layer } from "effect"
+import { SqlClient, Statement } from "effect/sql"
+import { OutboxRepository, type WaitingEvent } from "../../src/outbox/OutboxRepository.ts"
+import { Database } from "../../src/postgres/Database.ts"
+import type { DueRepository } from "../../src/scheduling/DueRepository.ts"
+import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
+import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
+import { TestDatabase } from "../support/TestDatabase.ts"
+
+/** Games that are still to come, and as many that are over; each has two rows of both schedules. */
+const games = 100_000
+
+/** Events that wait; two of each game. */
+const events = 200_000
+
+interface Node {
+  readonly "Node Type": string
+  readonly "Relation Name"?: string
+  readonly "Index Name"?: string
+  readonly "Actual Rows": number
+  readonly "Actual Loops": number
+  readonly "Rows Removed by Filter"?: number
+  readonly "Rows Removed by Index Recheck"?: number
+  readonly Plans?: ReadonlyArray<Node>
+}
+
+const nodesOf = (node: Node): ReadonlyArray<Node> => [node, ...(node.Plans ?? []).flatMap(nodesOf)]
+
+/** How many rows of tables a plan has read. */
+const rowsRead = (plan: Node): number =>
+  nodesOf(plan)
+    .filter((node) => node["Relation Name"] !== undefined && node["Node Type"].includes("Scan"))
+    .reduce(
+      (sum, node) =>
+        sum +
+        node["Actual Loops"] *
+          (node["Actual Rows"] + (node["Rows Removed by Filter"] ?? 0) + (node["Rows Removed by Index Recheck"] ?? 0)),
+      0
+    )
+
+/** A plan as a person reads it: a line for each node. */
+const show = (node: Node, depth = 0): string =>
+  [
+    `${"  ".repeat(depth)}${node["Node Type"]} ${node["Index Name"] ?? ""} ${node["Relation Name"] ?? ""}`,
+    `rows=${node["Actual Rows"]} loops=${node["Actual Loops"]} removed=${node["Rows Removed by Filter"] ?? 0}`,
+    ...(node.Plans ?? []).map((child) => `\n${show(child, depth + 1)}`)
+  ].join(" ")
+
+const literal = (value: unknown): string => {
+  if (Array.isArray(value)) return `'{${value.join(",")}}'`
+  return typeof value === "string" ? `'${value.replaceAll("'", "''")}'` : String(value)
+}
+
+/** How often a session runs a statement before the server may settle for one plan. */
+const plansBeforeReuse = 6
+
+/** Runs an effect, whose changes are undone, and returns the plans of its statements, the reused plan where there is one. */
+const plansOf = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const sent: Array<readonly [text: string, parameters: ReadonlyArray<unknown>]> = []
+    const record: Statement.Transformer = (statement) =>
+      Effect.sync(() => {
+        sent.push(statement.compile())
+        return statement
+      })
+    yield* rolledBack(Effect.provideService(effect, Statement.CurrentTransformer, record))
+    assert.isNotEmpty(sent)
+    return yield* Effect.forEach(sent, ([text, parameters], index) =>
+      rolledBack(
+        Effect.gen(function* () {
+          const name = `explained_${index}`
+          const execute = `EXECUTE ${name}${parameters.length === 0 ? "" : `(${parameters.map(literal).join(", ")})`}`
+          yield* sql.unsafe(`PREPARE ${name} AS ${text}`)
+          for (let count = 0; count < plansBeforeReuse; count++) yield* sql.unsafe(`EXPLAIN ${execute}`)
+          const [row] = yield* sql.unsafe<{ readonly "QUERY PLAN": readonly [{ readonly Plan: Node }] }>(
+            `EXPLAIN (ANALYZE, FORMAT JSON) ${execute}`
+          )
+          yield* sql.unsafe(`DEALLOCATE ${name}`)
+          if (row === undefined) return yield* Effect.die(new Error(`no plan of ${text}`))
+          return { text, plan: row["QUERY PLAN"][0].Plan }
+        })
+      )
+    )
+  })
+
+const rolledBack = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const database = yield* Database
+    let result: A | undefined
+    yield* database
+      .transaction(
+        Effect.flatMap(effect, (value) => {
+          result = value
+          return Effect.fail("undo" as const)
+        })
+      )
+      .pipe(
+        Effect.catchIf(
+          (error) => error === "undo",
+          () => Effect.void
+        )
+      )
+    // The transaction was undone on purpose, so the effect has ended with a value.
+    return result as A
+  })
+
+/** Runs an effect and asserts that each of its statements reads only so many rows, by indexes alone. */
+const assertReads = <E, R>(atMost: number, effect: Effect.Effect<unknown, E, R>) =>
+  Effect.gen(function* () {
+    for (const { plan, text } of yield* plansOf(effect)) {
+      const shown = `${text}\n${show(plan)}`
+      assert.isEmpty(
+        nodesOf(plan).filter((node) => node["Node Type"] === "Seq Scan"),
+        `a table is read from end to end: ${shown}`
+      )
+      assert.isAtMost(rowsRead(plan), atMost, shown)
+    }
+  })
+
+/**
+ * Games of the past with their rows done, and games to come, from `first` on, a minute apart. Without triggers and keys
+ * being checked, which would only take time; nor does the server gather statistics by itself.
+ */
+const fill = Effect.fnUntraced(function* (first: string) {
+  const sql = yield* SqlClient.SqlClient
+  const database = yield* Database
+  yield* database.transaction(
+    Effect.gen(function* () {
+      yield* sql`SET LOCAL session_replication_role = replica`
+      yield* sql`SET LOCAL statement_timeout = 0`
+      for (const table of ["game_sessions", "game_status_schedule", "notification_schedule", "outbox"]) {
+        yield* sql`ALTER TABLE ${sql(table)} SET (autovacuum_enabled = false)`
+      }
+      yield* sql`
+        INSERT INTO game_sessions (guild_id, title, status, scheduled_at)
+        SELECT 'guild ' || n % 1000, 'a game', 'COMPLETED', now() - interval '3 years' + n * interval '1 minute'
+        FROM generate_series(1, ${games}::int) AS n`
+      yield* sql`
+        INSERT INTO game_sessions (guild_id, title, scheduled_at)
+        SELECT 'guild ' || n % 1000, 'a game', now() + ${first}::interval + n * interval '1 minute'
+        FROM generate_series(1, ${games}::int) AS n`
+      yield* sql`
+        INSERT INTO game_status_schedule (game_id, target_status, transition_time, executed, executed_at, outcome)
+        SELECT id, target, scheduled_at + duration, done, CASE WHEN done THEN scheduled_at + duration END,
+          CASE WHEN done THEN 'applied' END
+        FROM game_sessions
+        CROSS JOIN (VALUES ('IN_PROGRESS', interval '0'), ('COMPLETED', interval '1 hour')) AS row (target, duration)
+        CROSS JOIN LATERAL (SELECT status = 'COMPLETED' AS done)`
+      yield* sql`
+        INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time, sent, sent_at, outcome)
+        SELECT id, minutes, scheduled_at - minutes * interval '1 minute', done, CASE WHEN done THEN scheduled_at END,
+          CASE WHEN done THEN 'sent' END
+        FROM game_sessions
+        CROSS JOIN (VALUES (60), (15)) AS row (minutes)
+        CROSS JOIN LATERAL (SELECT status = 'COMPLETED' AS done)`
+      yield* sql`
+        INSERT INTO outbox (game_id, type, data)
+        SELECT id, type, '{"title": "a game"}'
+        FROM (SELECT id FROM game_sessions ORDER BY scheduled_at LIMIT ${events / 2}) AS game
+        CROSS JOIN (VALUES ('game.created'), ('game.updated')) AS event (type)`
+      // Some that failed: a hundred of each kind are tried again now, a hundred later, a hundred were given up.
+      for (const [table, due, done] of [
+        ["game_status_schedule", "transition_time", "executed"],
+        ["notification_schedule", "notification_time", "sent"]
+      ] as const) {
+        yield* sql`
+          WITH failed AS (
+            SELECT id, row_number() OVER (ORDER BY ${sql(due)}) AS n
+            FROM ${sql(table)} WHERE ${sql(done)} = FALSE ORDER BY ${sql(due)} LIMIT 300
+          )
+          UPDATE ${sql(table)} AS row
+          SET attempts = 1, hold = CASE WHEN n <= 200 THEN 'retry' ELSE 'parked' END,
+            retry_at = CASE WHEN n <= 100 THEN now() WHEN n <= 200 THEN now() + interval '20 seconds' END
+          FROM failed WHERE row.id = failed.id`
+      }
+      yield* sql`
+        UPDATE game_status_schedule SET hold = 'waiting'
+        WHERE id IN (
+          SELECT id FROM game_status_schedule WHERE executed = FALSE AND hold IS NULL AND target_status = 'COMPLETED'
+          ORDER BY transition_time LIMIT 100
+        )`
+      yield* sql`
+        UPDATE outbox SET attempts = 1, retry_at = now() + (id % 2) * interval '20 seconds'
+        WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT 200)`
+    })
+  )
+})
+
+class Filled extends Context.Service<Filled, "filled">()("kickoff/test/integration/Filled") {
+  /** A database of its own with many rows, of which those due later than `first` lie in order. */
+  static readonly layer = (first: string) =>
+    Layer.effect(Filled, Effect.as(fill(first), Filled.of("filled"))).pipe(
+      Layer.merge(
+        Layer.mergeAll(StatusTransitionRepository.layer, NotificationRepository.layer, OutboxRepository.layer)
+      ),
+      Layer.provideMerge(TestDatabase.layerWith({ connections: 1 }))
+    )
+
+  /** The same after the server has gathered statistics. */
+  static readonly analysed = Layer.effectDiscard(
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`ANALYZE`
+    })
+  )
+}
+
+const scenarios = [
+  { name: "few rows are due", first: "-1 day" },
+  { name: "all rows are overdue", first: "-1 year" }
+]
+
+describe.each(scenarios)("when $name", ({ first }) => {
+  layer(Filled.layer(first), { timeout: "120 seconds" })((it) => {
+    // In this order: what was gathered cannot be forgotten.
+    describe("and there are no statistics", () => statements(it))
+    it.layer(Filled.analysed, { timeout: "60 seconds" })("and statistics are fresh", (it) => statements(it))
+  })
+})
+
+const statements = (
+  it: Vitest.MethodsNonLive<
+    StatusTransitionRepository | NotificationRepository | OutboxRepository | SqlClient.SqlClient | Database
+  >
+) => {
+  const kinds: ReadonlyArray<{
+    readonly kind: string
+    readonly repository: Effect.Effect<DueRepository, never, StatusTransitionRepository | NotificationRepository>
+  }> = [
+    {
+      kind: "status transitions",
+      repository: Effect.gen(function* () {
+        return yield* StatusTransitionRepository
+      })
+    },
+    {
+      kind: "notifications",
+      repository: Effect.gen(function* () {
+        return yield* NotificationRepository
+      })
+    }
+  ]
+
+  for (const { kind, repository } of kinds) {
+    it.effect(`the look at the ${kind} reads the heads of its indexes`, () =>
+      Effect.gen(function* () {
+        yield* assertReads(10, (yield* repository).look)
+      })
+    )
+
+    it.effect(`applying due ${kind} reads a few rows for each that it applies`, () =>
+      Effect.gen(function* () {
+        const due = yield* repository
+        yield* assertReads(100, due.applyDue(10))
+        yield* assertReads(10_000, due.applyDue(1000))
+      })
+    )
+
+    it.effect(`applying named ${kind} reads a few rows for each of them`, () =>
+      Effect.gen(function* () {
+        const due = yield* repository
+        const rows = yield* due.listDue(1000)
+        assert.isNotEmpty(rows)
+        yield* assertReads(10 * rows.length, due.applyThese(rows))
+        yield* assertReads(10, due.applyThese(rows.slice(0, 1)))
+      })
+    )
+
+    it.effect(`listing due ${kind} reads what it lists`, () =>
+      Effect.gen(function* () {
+        yield* assertReads(1000, (yield* repository).listDue(1000))
+      })
+    )
+
+    it.effect(`listing failed ${kind} reads what it lists`, () =>
+      Effect.gen(function* () {
+        yield* assertReads(10, (yield* repository).listRetries(10))
+      })
+    )
+
+    it.effect(`recording that one of the ${kind} failed reads that row`, () =>
+      Effect.gen(function* () {
+        const due = yield* repository
+        const [row] = yield* due.listDue(1)
+        assert.isDefined(row)
+        const failure = { error: "ConstraintError", message: "refused" }
+        yield* assertReads(4, due.recordFailure(row, failure, 8))
+        yield* assertReads(4, due.recordFailure(row, failure, 1))
+      })
+    )
+  }
+
+  it.effect("releasing waiting completions reads those that wait", () =>
+    Effect.gen(function* () {
+      yield* assertReads(500, (yield* StatusTransitionRepository).releaseStalled)
+    })
+  )
+
+  it.effect("the look at the outbox reads its head and what failed", () =>
+    Effect.gen(function* () {
+      yield* assertReads(300, (yield* OutboxRepository).look)
+    })
+  )
+
+  it.effect("listing events reads what it lists and what failed", () =>
+    Effect.gen(function* () {
+      yield* assertReads(3000, (yield* OutboxRepository).list(1000))
+    })
+  )
+
+  it.effect("removing confirmed events reads those", () =>
+    Effect.gen(function* () {
+      const outbox = yield* OutboxRepository
+      const listed = yield* outbox.list(1000)
+      assert.lengthOf(listed, 1000)
+      yield* assertReads(1000, outbox.remove(listed.map(({ id }) => id)))
+    })
+  )
+
+  it.effect("recording that an event was refused reads that event", () =>
+    Effect.gen(function* () {
+      const outbox = yield* OutboxRepository
+      const [event] = yield* outbox.list(1)
+      assert.isDefined(event)
+      const failure = { error: "Rejected", message: "refused" }
+      const refuse = (event: WaitingEvent, attempts: number) => outbox.recordFailure(event, failure, attempts)
+      yield* assertReads(4, refuse(event, 8))
+      yield* assertReads(4, refuse(event, 1))
+    })
+  )
+}
