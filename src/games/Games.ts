@@ -136,7 +136,7 @@ export class Games extends Context.Service<
         if (columns.status === undefined) yield* followFields(before, after, changed)
         else {
           yield* followStatus(after)
-          yield* appendGameEvent(sql, id, ...statusEvent(columns.status))
+          yield* appendGameEvent(sql, id, statusEventType(columns.status), byHand)
         }
         const fields = [...changed].filter((field) => field !== "status")
         if (fields.length > 0) yield* appendGameEvent(sql, id, "game.updated", { changed: fields })
@@ -210,14 +210,11 @@ const frozenFields = (status: GameStatus): ReadonlyArray<string> =>
       ? []
       : ["scheduled_at"]
 
+/** What the events of a status that was set by hand say, where those of the clock have figures. */
 const byHand = { transition_time: null, lateness_ms: null }
 
-const statusEvent = (status: GameStatus): [GameEventType, Readonly<Record<string, null>>] =>
-  status === "IN_PROGRESS"
-    ? ["game.started", byHand]
-    : status === "COMPLETED"
-      ? ["game.completed", byHand]
-      : ["game.cancelled", {}]
+const statusEventType = (status: GameStatus): GameEventType =>
+  status === "IN_PROGRESS" ? "game.started" : status === "COMPLETED" ? "game.completed" : "game.cancelled"
 
 const toColumns = ({ reminder_minutes, scheduled_at, ...fields }: GamePatch): GameColumns => ({
   ...fields,
