@@ -113,6 +113,7 @@ describe("RabbitPublisher", () => {
     Effect.gen(function* () {
       const publisher = yield* makePublisher()
       const all = events(5000)
+      yield* Effect.promise(broker.flush)
       let confirmed = 0
       let killing: Promise<void> | undefined
       const results = yield* Effect.forEach(
