@@ -21,6 +21,10 @@ export interface PostgresServer {
   /** Of the database `postgres`, as its superuser. */
   readonly url: string
   readonly stop: () => Promise<void>
+  /** Stops the server at once, as when it crashes; its data stay. Only {@link PostgresServer.resume} may follow. */
+  readonly halt: () => Promise<void>
+  /** Starts the halted server again, on the same port and data. */
+  readonly resume: () => Promise<void>
 }
 
 const folderPrefix = "kickoff-test-pg-"
@@ -109,14 +113,23 @@ const freePort = async (): Promise<number> => {
   return address.port
 }
 
-/** Runs the server until it dies or the guard's own input ends, and removes the folder. */
+/**
+ * Runs the server until it dies or the guard's own input ends, and removes the folder. A line of input halts the server,
+ * the next one starts it again.
+ */
 const guard = `
 folder=$1; shift
 exec 3<&0
-"$@" </dev/null >"$folder/log" 2>&1 3<&- &
-server=$!
-{ read -r _; kill -QUIT $server; } <&3 &
-wait $server
+halted=halted
+while [ "$halted" ]; do
+  "$@" </dev/null >>"$folder/log" 2>&1 3<&- &
+  server=$!
+  { read -r line; echo "$line" >"$folder/halted"; kill -QUIT $server; } <&3 &
+  wait $server
+  halted=$(cat "$folder/halted" 2>/dev/null)
+  rm -f "$folder/halted"
+  if [ "$halted" ]; then read -r halted <&3; fi
+done
 cat "$folder/log"
 rm -rf "$folder"
 `
@@ -169,17 +182,33 @@ const startOnce = async (binaries: Binaries, overrides: ServerSettings): Promise
   )
   const ended = once(server, "exit")
   const log = server.stdout.toArray()
-  // The server itself says that it is ready; a connection might reach another one that was faster to take the port.
-  while (!/^ready\s*$/m.test(read(Path.join(data, "postmaster.pid")))) {
-    if (server.exitCode !== null || server.signalCode !== null) return Buffer.concat(await log).toString()
-    await new Promise((resolve) => setTimeout(resolve, 10))
+  const postmaster = Path.join(data, "postmaster.pid")
+  const until = async (condition: () => boolean): Promise<boolean> => {
+    while (!condition()) {
+      if (server.exitCode !== null || server.signalCode !== null) return false
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    return true
   }
+  // The server itself says that it is ready; a connection might reach another one that was faster to take the port.
+  const ready = () => until(() => /^ready\s*$/m.test(read(postmaster)))
+  const command = async (line: string, done: Promise<boolean>): Promise<void> => {
+    server.stdin.write(`${line}\n`)
+    if (!(await done)) throw new Error(`PostgreSQL did not ${line}: ${Buffer.concat(await log).toString()}`)
+  }
+  if (!(await ready())) return Buffer.concat(await log).toString()
   return {
     url: `postgres://kickoff:${password}@127.0.0.1:${port}/postgres`,
     stop: async () => {
       server.stdin.end()
       await ended
-    }
+    },
+    halt: () =>
+      command(
+        "halt",
+        until(() => !Fs.existsSync(postmaster))
+      ),
+    resume: () => command("resume", ready())
   }
 }
 
