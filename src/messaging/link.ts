@@ -126,7 +126,13 @@ const withHeartbeat = (url: Redacted.Redacted): string => {
 }
 
 const connectFailed = (error: Error): LinkFailed =>
-  new LinkFailed({ detail: describeError(error), permanent: /ACCESS[-_]REFUSED/.test(error.message) })
+  new LinkFailed({
+    // amqplib keeps the broker's own words to itself here.
+    detail: /ConnectionOpenOk; got <ConnectionClose/.test(error.message)
+      ? "it refused the virtual host: does it exist, and may this user enter it?"
+      : describeError(error),
+    permanent: /ACCESS[-_]REFUSED/.test(error.message)
+  })
 
 /** Refused on every address of a name, an error has no message of its own. */
 const describeError = (error: Error): string =>

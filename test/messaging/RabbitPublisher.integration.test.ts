@@ -350,6 +350,8 @@ describe("RabbitPublisher", () => {
       const silent = yield* Effect.flip(makePublisher({ url: `amqp://u:pw@127.0.0.1:${proxy.port}`, limits }))
       assert.include(silent.message, `127.0.0.1:${proxy.port}`)
       assert.include(silent.message, "gave up after 500ms")
+      const noHost = yield* Effect.flip(makePublisher({ url: `${broker.url}/no-such-host`, limits }))
+      assert.include(noHost.message, "/no-such-host: it refused the virtual host")
       // Port 9 is "discard", which nobody offers on a loopback.
       const refused = yield* Effect.flip(makePublisher({ url: "amqp://u:pw@127.0.0.1:9", limits }))
       assert.include(refused.message, "ECONNREFUSED")
