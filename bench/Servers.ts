@@ -1,0 +1,125 @@
+/**
+ * A PostgreSQL and a RabbitMQ of the benchmark's own, and what they and the machine are.
+ *
+ * PostgreSQL keeps its default durability: every commit waits for the disk, as in production.
+ */
+import type { PgConnection } from "@effect/sql-pg"
+import { connect as connectBroker } from "amqplib"
+import { Context, Effect, Layer, type Scope } from "effect"
+import type { SqlError } from "effect/sql"
+import * as Os from "node:os"
+import { embeddedBinaries, startPostgres } from "../test/support/postgres.ts"
+import { makeBroker } from "../test/support/rabbitmq.ts"
+import { BenchError } from "./BenchError.ts"
+import { now } from "./clock.ts"
+import { Progress } from "./Progress.ts"
+import { connect, readText } from "./sql.ts"
+import { median } from "./statistics.ts"
+
+/** What the figures depend on, by name. */
+export type Environment = Readonly<Record<string, string | number>>
+
+/** Those that the tests turn off, and PostgreSQL's own size of shared memory. */
+const durability = { fsync: "on", full_page_writes: "on", shared_buffers: "128MB" }
+
+export class Servers extends Context.Service<
+  Servers,
+  {
+    readonly rabbitmqUrl: string
+    readonly environment: Environment
+    /** Creates an empty database that lives as long as the servers, and returns its URL. */
+    readonly createDatabase: (name: string) => Effect.Effect<string, SqlError.SqlError>
+  }
+>()("kickoff/bench/Servers") {
+  static readonly layer = Layer.effect(
+    Servers,
+    Effect.gen(function* () {
+      const progress = yield* Progress
+      yield* progress.say("starting PostgreSQL and RabbitMQ")
+      const [postgres, broker] = yield* Effect.all(
+        [
+          server("PostgreSQL", async () => startPostgres(await embeddedBinaries(), durability)),
+          server("RabbitMQ", () => makeBroker())
+        ],
+        { concurrency: "unbounded" }
+      )
+      const admin = yield* connect(postgres.url)
+      const environment = {
+        ...machine(),
+        ...(yield* versions(admin, broker.url)),
+        ...(yield* settings(admin)),
+        "a commit takes, ms": yield* commitMillis(admin)
+      }
+      return Servers.of({
+        rabbitmqUrl: broker.url,
+        environment,
+        createDatabase: (name) =>
+          Effect.as(
+            admin.query(`CREATE DATABASE ${name}`),
+            Object.assign(new URL(postgres.url), { pathname: name }).href
+          )
+      })
+    })
+  )
+}
+
+const server = <S extends { readonly stop: () => Promise<void> }>(
+  name: string,
+  start: () => Promise<S>
+): Effect.Effect<S, BenchError, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.tryPromise({
+      try: start,
+      catch: (error) =>
+        new BenchError({ detail: `${name} did not start: ${error instanceof Error ? error.message : String(error)}` })
+    }),
+    (started) => Effect.promise(() => started.stop())
+  )
+
+const machine = (): Environment => ({
+  cores: Os.availableParallelism(),
+  processor: Os.cpus()[0]?.model.trim() ?? "unknown",
+  "memory, GB": Math.round(Os.totalmem() / 1e9),
+  system: `${Os.type()} ${Os.release()} ${Os.arch()}`,
+  "load at start": Math.round((Os.loadavg()[0] ?? 0) * 100) / 100
+})
+
+const versions = Effect.fnUntraced(function* (admin: PgConnection.PgConnection, rabbitmqUrl: string) {
+  const rabbitmq = yield* Effect.tryPromise({
+    try: async () => {
+      const { close, version } = await connectBroker(rabbitmqUrl).then((connection) => ({
+        close: () => connection.close(),
+        version: connection.connection.serverProperties.version
+      }))
+      await close()
+      return version
+    },
+    catch: (error) => new BenchError({ detail: `RabbitMQ does not answer: ${String(error)}` })
+  })
+  return {
+    node: process.versions.node,
+    postgresql: yield* readText(admin, "SHOW server_version"),
+    rabbitmq
+  }
+})
+
+const settings = Effect.fnUntraced(function* (admin: PgConnection.PgConnection) {
+  const shown: Record<string, string> = {}
+  for (const name of ["fsync", "synchronous_commit", "full_page_writes", "shared_buffers"]) {
+    shown[name] = yield* readText(admin, `SHOW ${name}`)
+  }
+  return shown
+})
+
+/** What durability costs on this disk: the median of a hundred commits of one row. */
+const commitMillis = Effect.fnUntraced(function* (admin: PgConnection.PgConnection) {
+  yield* admin.query("CREATE TABLE commits (n integer)")
+  const times: Array<number> = []
+  for (let n = 0; n < 100; n++) {
+    const began = now()
+    yield* admin.query("INSERT INTO commits VALUES ($1)", [n])
+    times.push(now() - began)
+  }
+  yield* admin.query("DROP TABLE commits")
+  return Math.round(median(times) * 100) / 100
+})

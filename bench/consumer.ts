@@ -1,0 +1,116 @@
+/**
+ * Receives events as another service would: from a durable queue, acknowledged, each with the instant of its reception.
+ *
+ * While games are being measured it does nothing but take the time; events are read afterwards.
+ */
+import { connect } from "amqplib"
+import { Duration, Effect, Schema } from "effect"
+import { BenchError } from "./BenchError.ts"
+import { now } from "./clock.ts"
+
+/** What is read of an event. */
+const Event = Schema.fromJsonString(
+  Schema.Struct({
+    id: Schema.String,
+    subject: Schema.String,
+    data: Schema.Struct({ lateness_ms: Schema.Finite })
+  })
+)
+
+export interface Delivery {
+  readonly event: typeof Event.Type
+  /** By this process's clock. */
+  readonly at: number
+}
+
+export interface Consumer {
+  /** Forgets what was received. */
+  readonly clear: Effect.Effect<void>
+  /** Waits for this many different events and returns all deliveries since `clear`. */
+  readonly collect: (count: number, limit: Duration.Duration) => Effect.Effect<ReadonlyArray<Delivery>, BenchError>
+}
+
+/** The type of the events that are measured; others are received as well and dropped. */
+export const startedType = "game.started"
+
+const decode = Schema.decodeUnknownEffect(Event)
+
+/** Declares the exchange with these options, binds a queue to it, and consumes it until the scope closes. */
+export const consume = Effect.fnUntraced(function* (
+  url: string,
+  exchange: { readonly name: string; readonly alternateExchange?: string }
+) {
+  const received: Array<{ readonly content: Buffer; readonly at: number }> = []
+  const ids = new Set<string>()
+  let onReceived = () => {}
+
+  const { name, ...options } = exchange
+  yield* Effect.acquireRelease(
+    Effect.tryPromise({
+      try: async () => {
+        const connection = await connect(url)
+        const channel = await connection.createChannel()
+        await channel.assertExchange(name, "topic", { durable: true, ...options })
+        const { queue } = await channel.assertQueue(`bench.${name}`, { durable: true })
+        await channel.bindQueue(queue, name, "#")
+        await channel.prefetch(5_000)
+        let acknowledging = false
+        await channel.consume(queue, (message) => {
+          if (message === null) return
+          const at = now()
+          // One acknowledgement for everything that came with this read of the socket.
+          if (!acknowledging) {
+            acknowledging = true
+            setImmediate(() => {
+              acknowledging = false
+              channel.ackAll()
+            })
+          }
+          if (message.fields.routingKey !== startedType) return
+          received.push({ content: message.content, at })
+          ids.add(String(message.properties.messageId))
+          onReceived()
+        })
+        return connection
+      },
+      catch: (error) => new BenchError({ detail: `The consumer could not start: ${String(error)}` })
+    }),
+    (connection) => Effect.promise(() => connection.close())
+  )
+
+  const collect: Consumer["collect"] = Effect.fnUntraced(
+    function* (count, limit) {
+      yield* Effect.callback<void>((resume) => {
+        onReceived = () => {
+          if (ids.size >= count) resume(Effect.void)
+        }
+        onReceived()
+      }).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            onReceived = () => {}
+          })
+        ),
+        Effect.timeoutOrElse({
+          duration: limit,
+          orElse: () =>
+            Effect.fail(
+              new BenchError({ detail: `${ids.size} of ${count} events arrived within ${Duration.format(limit)}` })
+            )
+        })
+      )
+      return yield* Effect.forEach([...received], ({ at, content }) =>
+        Effect.map(decode(content.toString()), (event) => ({ event, at }))
+      )
+    },
+    Effect.mapError((error) =>
+      error instanceof BenchError ? error : new BenchError({ detail: `An event is unreadable: ${error.message}` })
+    )
+  )
+
+  const clear = Effect.sync(() => {
+    received.length = 0
+    ids.clear()
+  })
+  return { clear, collect } satisfies Consumer
+})
