@@ -2,14 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Queue } from "effect"
 import { SqlClient } from "effect/sql"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
-import {
-  eventually,
-  getGame,
-  getTransitions,
-  insertGame,
-  insertReminder,
-  insertTransition
-} from "../support/games.ts"
+import { eventually, getGame, getTransitions, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 
 describe("the engine", () => {
   it.live("starts a game at its time, not before, and tells of it", () =>
