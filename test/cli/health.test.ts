@@ -1,0 +1,111 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { once } from "node:events"
+import { createServer, type ServerResponse } from "node:http"
+import { toLocalUrl } from "../../src/cli/health.ts"
+import { freePort, runProgram } from "../support/service.ts"
+
+/** A server on this machine that answers everything alike; returns its port. */
+const answering = (answer: (response: ServerResponse, path: string) => void) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const server = createServer((request, response) => answer(response, request.url ?? "")).listen(0, "127.0.0.1")
+      await once(server, "listening")
+      const address = server.address()
+      return { server, port: typeof address === "object" && address !== null ? address.port : 0 }
+    }),
+    ({ server }) =>
+      Effect.sync(() => {
+        server.close()
+        server.closeAllConnections()
+      })
+  )
+
+const components = (broker: string, database = "ok") => ({ database: { state: database }, broker: { state: broker } })
+
+const health = (port: number, env: Readonly<Record<string, string>> = {}) =>
+  runProgram({ args: ["health"], env: { HTTP_PORT: String(port), ...env } })
+
+describe("kickoff health", () => {
+  it.live.each([
+    { status: "ok", broker: "ok" },
+    { status: "degraded", broker: "away" }
+  ])("exits 0 and says so while the service is $status", ({ broker, status }) =>
+    Effect.gen(function* () {
+      const { port } = yield* answering((response, path) =>
+        response
+          .writeHead(path === "/health/ready" ? 200 : 404)
+          .end(JSON.stringify({ status, components: components(broker) }))
+      )
+      const { code, stdout, stderr } = yield* health(port)
+      assert.deepStrictEqual(
+        { code, stdout, stderr },
+        {
+          code: 0,
+          stderr: "",
+          stdout: `${status} (database ok, broker ${broker}): http://127.0.0.1:${port}/health/ready\n`
+        }
+      )
+    })
+  )
+
+  it.live("exits 1 and names the component while the service cannot work", () =>
+    Effect.gen(function* () {
+      const { port } = yield* answering((response) =>
+        response
+          .writeHead(503)
+          .end(JSON.stringify({ title: "Not ready", status: 503, components: components("ok", "away") }))
+      )
+      const { code, stdout, stderr } = yield* health(port)
+      assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
+      assert.match(stderr, /^kickoff: not ready: .*database away.*\n$/)
+    })
+  )
+
+  it.live("exits 1 where something else answers", () =>
+    Effect.gen(function* () {
+      const { port } = yield* answering((response) => response.writeHead(404).end("no"))
+      const { code, stderr } = yield* health(port)
+      assert.strictEqual(code, 1)
+      assert.match(stderr, /^kickoff: not ready: .*HTTP 404\n$/)
+    })
+  )
+
+  it.live("exits 1 where nothing listens", () =>
+    Effect.gen(function* () {
+      const { code, stdout, stderr } = yield* health(yield* freePort)
+      assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
+      assert.match(stderr, /^kickoff: not ready: .*ECONNREFUSED.*\n$/)
+    })
+  )
+
+  it.live("exits 1 after three seconds without an answer", () =>
+    Effect.gen(function* () {
+      const { port } = yield* answering(() => {})
+      const { code, stderr } = yield* health(port)
+      assert.strictEqual(code, 1)
+      assert.match(stderr, /no answer within 3s\n$/)
+    })
+  )
+
+  it.live("asks this machine where the service listens on every address", () =>
+    Effect.gen(function* () {
+      const { port } = yield* answering((response) =>
+        response.end(JSON.stringify({ status: "ok", components: components("ok") }))
+      )
+      const { code } = yield* health(port, { HTTP_HOST: "0.0.0.0" })
+      assert.strictEqual(code, 0)
+    })
+  )
+
+  it.each([
+    ["0.0.0.0", "http://127.0.0.1:3000/health/ready"],
+    ["::", "http://[::1]:3000/health/ready"],
+    ["[::]", "http://[::1]:3000/health/ready"],
+    ["::1", "http://[::1]:3000/health/ready"],
+    ["10.1.2.3", "http://10.1.2.3:3000/health/ready"],
+    ["kickoff.internal", "http://kickoff.internal:3000/health/ready"]
+  ])("asks for %s at %s", (host, url) => {
+    assert.strictEqual(toLocalUrl(host, 3000), url)
+  })
+})
