@@ -184,7 +184,8 @@ const sessions = (part?: string) =>
 const kill = (pids: ReadonlyArray<number>) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
-    yield* sql`SELECT pg_terminate_backend(pid, 5000) FROM unnest(${pids}::int[]) AS pid`
+    yield* sql`SELECT pg_terminate_backend(pid) FROM unnest(${pids}::int[]) AS pid`
+    yield* eventually(sessions(), (left) => !left.some((pid) => pids.includes(pid)))
   })
 
 /** The session that holds the relay's lock. */
