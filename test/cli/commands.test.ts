@@ -15,7 +15,7 @@ const onlyLine = (text: string): string => {
   return lines[0] ?? ""
 }
 
-describe.concurrent("the command line", () => {
+describe.concurrent("the command line", { timeout: 30_000 }, () => {
   it.live("--version prints the version of the package", () =>
     Effect.gen(function* () {
       const { code, stdout, stderr } = yield* runProgram({ args: ["--version"] })

@@ -31,7 +31,7 @@ const installation = (withNode: boolean) =>
 
 const old = { NODE_OPTIONS: asNode20 }
 
-describe("a Node.js that is too old", () => {
+describe.concurrent("a Node.js that is too old", { timeout: 30_000 }, () => {
   it.each([
     ["20.20.2", true],
     ["22.18.0", true],

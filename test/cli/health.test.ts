@@ -26,7 +26,7 @@ const components = (broker: string, database = "ok") => ({ database: { state: da
 const health = (port: number, env: Readonly<Record<string, string>> = {}) =>
   runProgram({ args: ["health"], env: { HTTP_PORT: String(port), ...env } })
 
-describe("kickoff health", () => {
+describe.concurrent("kickoff health", { timeout: 30_000 }, () => {
   it.live.each([
     { status: "ok", broker: "ok" },
     { status: "degraded", broker: "away" }

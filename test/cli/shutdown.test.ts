@@ -5,7 +5,7 @@ import { startProgram } from "../support/service.ts"
 
 const main = fileURLToPath(new URL("../support/stubborn.ts", import.meta.url))
 
-describe("a stop that does not come to its end", () => {
+describe("a stop that does not come to its end", { timeout: 30_000 }, () => {
   it.live("is cut after the grace time, with a message and exit code 1; further signals change nothing", () =>
     Effect.gen(function* () {
       const program = yield* startProgram({ main })
