@@ -34,13 +34,14 @@ const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
 const sayable = (_key: string, value: unknown): unknown =>
   typeof value === "bigint" ? String(value) : value instanceof Error ? value.message : value
 
+const toJson = (value: unknown): Option.Option<string> =>
+  Option.flatMap(
+    Option.liftThrowable((): string | undefined => JSON.stringify(value, sayable))(),
+    Option.fromUndefinedOr
+  )
+
 const toText = (value: unknown): string =>
-  typeof value === "string"
-    ? value
-    : Option.getOrElse(
-        Option.liftThrowable(() => JSON.stringify(value, sayable) ?? String(value))(),
-        () => "(a value that refers to itself)"
-      )
+  typeof value === "string" ? value : Option.getOrElse(toJson(value), () => "(a value that JSON cannot say)")
 
 /** Plain objects among the logged values become fields, all else the message. */
 const toEntry = ({ cause, date, fiber, logLevel, message }: Logger.Options<unknown>): Entry => {
@@ -65,7 +66,10 @@ const toEntry = ({ cause, date, fiber, logLevel, message }: Logger.Options<unkno
 /** One JSON object; a field never takes the place of one of the three that always come. */
 export const formatJson = (options: Logger.Options<unknown>): string => {
   const { fields, level, message, timestamp } = toEntry(options)
-  return toText({ timestamp, level, message, ...without(fields, ["timestamp", "level", "message"]) })
+  const others = without(fields, ["timestamp", "level", "message"])
+  return Option.getOrElse(toJson({ timestamp, level, message, ...others }), () =>
+    toText({ timestamp, level, message, fields: toText(others) })
+  )
 }
 
 const without = (fields: Entry["fields"], names: ReadonlyArray<string>) =>
