@@ -109,7 +109,8 @@ const url = (protocols: ReadonlyArray<string>) =>
   Schema.String.pipe(
     Schema.check(
       expecting(
-        (text) => URL.canParse(text) && protocols.includes(new URL(text).protocol),
+        (text) =>
+          URL.canParse(text) && protocols.some((protocol) => text.trim().toLowerCase().startsWith(`${protocol}//`)),
         `a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`
       )
     ),
