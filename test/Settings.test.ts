@@ -1,0 +1,265 @@
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Context, Duration, Effect, Layer, Option, Redacted } from "effect"
+import { logFormats, logLevels, roles, Settings, settings } from "../src/Settings.ts"
+
+type Environment = Readonly<Record<string, string>>
+
+const read = (env: Environment) =>
+  Effect.gen(function* () {
+    return yield* Settings
+  }).pipe(Effect.provide(Layer.provide(Settings.layer, ConfigProvider.layer(ConfigProvider.fromEnv({ env })))))
+
+const defaults: Settings["Service"] = {
+  databaseUrl: Option.none(),
+  databaseListenUrl: Option.none(),
+  databasePoolSize: 10,
+  rabbitmqUrl: Option.none(),
+  rabbitmqExchange: "kickoff.events",
+  httpHost: "127.0.0.1",
+  httpPort: 3000,
+  roles: ["api", "status-transitions", "notifications", "outbox"],
+  dataDir: ".kickoff",
+  migrate: true,
+  backstop: Duration.seconds(60),
+  shutdownGrace: Duration.seconds(10),
+  maxAttempts: 8,
+  logLevel: "info",
+  logFormat: Option.none()
+}
+
+const names = Object.values(settings).map(({ name }) => name)
+
+/** What is good, with what becomes of it, and what is refused. */
+const cases: ReadonlyArray<{
+  readonly name: string
+  readonly member: keyof Settings["Service"]
+  readonly good: ReadonlyArray<readonly [text: string, value: unknown]>
+  readonly bad: ReadonlyArray<string>
+}> = [
+  {
+    name: "DATABASE_POOL_SIZE",
+    member: "databasePoolSize",
+    good: [
+      ["2", 2],
+      [" 25 ", 25],
+      ["1000", 1000]
+    ],
+    bad: ["0", "1", "-3", "2.5", "ten", "1e2", "0x10", "1001", "99999999999999999999"]
+  },
+  {
+    name: "RABBITMQ_EXCHANGE",
+    member: "rabbitmqExchange",
+    good: [
+      ["games", "games"],
+      ["a.b-c_d:e", "a.b-c_d:e"]
+    ],
+    bad: ["with space", "amq.topic", "x".repeat(128), "ünicode"]
+  },
+  {
+    name: "HTTP_HOST",
+    member: "httpHost",
+    good: [
+      ["0.0.0.0", "0.0.0.0"],
+      ["::", "::"],
+      ["kickoff.example", "kickoff.example"]
+    ],
+    bad: ["two words", "http://localhost", "a/b"]
+  },
+  {
+    name: "HTTP_PORT",
+    member: "httpPort",
+    good: [
+      ["0", 0],
+      ["8080", 8080],
+      ["65535", 65_535]
+    ],
+    bad: ["-1", "65536", "http", "80.5"]
+  },
+  {
+    name: "KICKOFF_ROLES",
+    member: "roles",
+    good: [
+      ["api", ["api"]],
+      ["outbox, notifications", ["outbox", "notifications"]],
+      ["api,api", ["api"]],
+      [roles.join(","), roles]
+    ],
+    bad: ["all", "api,", ",", "api;outbox", "API", "worker"]
+  },
+  {
+    name: "KICKOFF_DATA_DIR",
+    member: "dataDir",
+    good: [["/var/lib/kickoff", "/var/lib/kickoff"]],
+    bad: ["a\0b"]
+  },
+  {
+    name: "KICKOFF_MIGRATE",
+    member: "migrate",
+    good: [
+      ["true", true],
+      ["TRUE", true],
+      ["false", false],
+      ["False", false]
+    ],
+    bad: ["yes", "1", "0", "on", "truee"]
+  },
+  {
+    name: "KICKOFF_BACKSTOP",
+    member: "backstop",
+    good: [
+      ["2 minutes", Duration.minutes(2)],
+      ["120 seconds", Duration.minutes(2)],
+      ["1 second", Duration.seconds(1)],
+      ["100 millis", Duration.millis(100)],
+      ["1.5 seconds", Duration.millis(1500)]
+    ],
+    bad: ["121 seconds", "3 minutes", "120001 millis", "1 day", "0 seconds", "99 millis", "60", "1m", "-1 second", "∞"]
+  },
+  {
+    name: "KICKOFF_SHUTDOWN_GRACE",
+    member: "shutdownGrace",
+    good: [["30 seconds", Duration.seconds(30)]],
+    bad: ["0 seconds", "1 hour", "10", "soon"]
+  },
+  {
+    name: "KICKOFF_MAX_ATTEMPTS",
+    member: "maxAttempts",
+    good: [
+      ["1", 1],
+      ["1000", 1000]
+    ],
+    bad: ["0", "-1", "1001", "many"]
+  },
+  {
+    name: "LOG_LEVEL",
+    member: "logLevel",
+    good: logLevels.flatMap((level) => [
+      [level, level],
+      [level.toUpperCase(), level],
+      [`${level.slice(0, 1).toUpperCase()}${level.slice(1)}`, level]
+    ]),
+    bad: ["verbose", "warning", "3"]
+  },
+  {
+    name: "LOG_FORMAT",
+    member: "logFormat",
+    good: logFormats.flatMap((format) => [
+      [format, Option.some(format)],
+      [format.toUpperCase(), Option.some(format)]
+    ]),
+    bad: ["xml", "text"]
+  }
+]
+
+const addresses = [
+  {
+    name: "DATABASE_URL",
+    member: "databaseUrl",
+    good: ["postgres://kickoff:s3cret@db:5432/kickoff", "postgresql://db/kickoff?sslmode=require"],
+    bad: [
+      "db:5432",
+      "mysql://kickoff:s3cret@db/kickoff",
+      "postgres//kickoff:s3cret@db",
+      "postgres:kickoff:s3cret@db",
+      "kickoff:s3cret@db",
+      "s3cret"
+    ]
+  },
+  {
+    name: "DATABASE_LISTEN_URL",
+    member: "databaseListenUrl",
+    good: ["postgres://kickoff:s3cret@db:5432/kickoff"],
+    bad: ["https://kickoff:s3cret@db/kickoff", "s3cret"]
+  },
+  {
+    name: "RABBITMQ_URL",
+    member: "rabbitmqUrl",
+    good: ["amqp://kickoff:s3cret@broker", "amqps://kickoff:s3cret@broker:5671/vhost?heartbeat=10"],
+    bad: ["http://kickoff:s3cret@broker", "broker:5672", "amqp:broker", "s3cret"]
+  }
+] as const
+
+describe("the settings", () => {
+  it.effect("are the defaults when nothing is set", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* read({}), defaults)
+    })
+  )
+
+  it.effect("are the defaults when every variable is empty or blank", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* read(Object.fromEntries(names.map((name) => [name, ""]))), defaults)
+      assert.deepStrictEqual(yield* read(Object.fromEntries(names.map((name) => [name, "  "]))), defaults)
+    })
+  )
+
+  it("are these variables, each with its meaning and its default in words", () => {
+    assert.sameMembers(names, [...cases.map(({ name }) => name), ...addresses.map(({ name }) => name)])
+    for (const { fallback, meaning } of Object.values(settings)) {
+      assert.isNotEmpty(fallback)
+      assert.isNotEmpty(meaning)
+    }
+  })
+
+  for (const { bad, good, member, name } of cases) {
+    it.effect(`${name} is read in every spelling it may have`, () =>
+      Effect.gen(function* () {
+        for (const [text, value] of good) assert.deepStrictEqual((yield* read({ [name]: text }))[member], value, text)
+      })
+    )
+
+    it.effect.each(bad)(`${name} is refused by its name when it is %j`, (text) =>
+      Effect.gen(function* () {
+        const error = yield* Effect.flip(read({ [name]: text }))
+        assert.strictEqual(error._tag, "ConfigError")
+        assert.include(error.message, name)
+        assert.include(error.message, "Expected ")
+      })
+    )
+  }
+
+  for (const { bad, good, member, name } of addresses) {
+    it.effect(`${name} is kept redacted`, () =>
+      Effect.gen(function* () {
+        for (const text of good) {
+          const values = yield* read({ [name]: text })
+          assert.deepStrictEqual(Option.map(values[member], Redacted.value), Option.some(text))
+          for (const shown of [JSON.stringify(values), String(values[member])]) {
+            assert.notInclude(shown, "s3cret")
+            assert.notInclude(shown, text)
+          }
+        }
+      })
+    )
+
+    it.effect.each(bad)(
+      `${name} is refused by its name, and never shown, when it is no address of its kind: %#`,
+      (text) =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(read({ [name]: text }))
+          assert.include(error.message, name)
+          assert.include(error.message, "Expected ")
+          for (const shown of [error.message, String(error), JSON.stringify(error)]) {
+            assert.notInclude(shown, text)
+            assert.notInclude(shown, "s3cret")
+          }
+        })
+    )
+  }
+
+  it.effect("name one bad variable also when another is good", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(read({ DATABASE_URL: "postgres://kickoff:s3cret@db/x", HTTP_PORT: "http" }))
+      assert.include(error.message, "HTTP_PORT")
+      assert.notInclude(error.message, "s3cret")
+    })
+  )
+
+  it.effect("of a test are the defaults but for what it names", () =>
+    Effect.gen(function* () {
+      const context = yield* Layer.build(Settings.layerWith({ maxAttempts: 2 }))
+      const values = Context.get(context, Settings)
+      assert.deepStrictEqual(values, { ...defaults, maxAttempts: 2 })
+    })
+  )
+})
