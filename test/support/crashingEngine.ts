@@ -27,12 +27,16 @@ const program = Effect.gen(function* () {
   const url = yield* Config.Redacted("DATABASE_URL")
   const crashAt = yield* Config.Literals(crashPoints, "CRASH_AT")
   const at = (point: CrashPoint) => (point === crashAt ? crash : Effect.void)
-  /** Kills while the effect is under way. */
+  /** Kills while the effect is under way, or, where it is too fast for that, just after it. */
   const during =
     (point: CrashPoint) =>
-    <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
       point === crashAt
-        ? Effect.raceFirst(effect, Effect.sleep("1 millis").pipe(Effect.andThen(crash), Effect.andThen(Effect.never)))
+        ? Effect.forkChild(effect).pipe(
+            Effect.andThen(Effect.sleep("1 millis")),
+            Effect.andThen(crash),
+            Effect.andThen(Effect.never)
+          )
         : effect
 
   const breakable = (repository: DueRepository): DueRepository => ({
