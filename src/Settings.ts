@@ -212,6 +212,12 @@ export const settings = {
     fallback: { text: ".kickoff", value: ".kickoff" },
     meaning: "folder of the embedded database"
   }),
+  container: setting({
+    name: "KICKOFF_CONTAINER",
+    schema: flag,
+    fallback: { text: "false", value: false },
+    meaning: "set by the container image, where an embedded database would be lost: then `DATABASE_URL` is required"
+  }),
   migrate: setting({
     name: "KICKOFF_MIGRATE",
     schema: flag,
@@ -268,6 +274,7 @@ const config = Config.all({
   httpPort: settings.httpPort.config,
   roles: settings.roles.config,
   dataDir: settings.dataDir.config,
+  container: settings.container.config,
   migrate: settings.migrate.config,
   backstop: settings.backstop.config,
   shutdownGrace: settings.shutdownGrace.config,

@@ -19,6 +19,7 @@ const defaults: Settings["Service"] = {
   httpPort: 3000,
   roles: ["api", "status-transitions", "notifications", "outbox"],
   dataDir: ".kickoff",
+  container: false,
   migrate: true,
   backstop: Duration.seconds(60),
   shutdownGrace: Duration.seconds(10),
@@ -91,6 +92,17 @@ const cases: ReadonlyArray<{
     member: "dataDir",
     good: [["/var/lib/kickoff", "/var/lib/kickoff"]],
     bad: ["a\0b"]
+  },
+  {
+    name: "KICKOFF_CONTAINER",
+    member: "container",
+    good: [
+      ["true", true],
+      ["TRUE", true],
+      ["false", false],
+      ["False", false]
+    ],
+    bad: ["yes", "1", "0", "on", "truee"]
   },
   {
     name: "KICKOFF_MIGRATE",

@@ -39,12 +39,6 @@ interface Addresses {
   readonly description: string
 }
 
-/** Said by the container image, where an embedded database would be lost with the container. */
-const inContainer = Config.String("KICKOFF_CONTAINER").pipe(
-  Config.withDefault(""),
-  Config.map((text) => text.toLowerCase() === "true")
-)
-
 /** The database of the settings, or one of our own that lives as long as the scope. */
 const findDatabase = Effect.gen(function* () {
   const settings = yield* Settings
@@ -57,7 +51,7 @@ const findDatabase = Effect.gen(function* () {
       description: describeAddress(url)
     } satisfies Addresses
   }
-  if (yield* inContainer) {
+  if (settings.container) {
     return yield* new BadArgument({
       name: "DATABASE_URL",
       detail: "Expected a URL that starts with postgres://, there is no embedded database in the container image"
