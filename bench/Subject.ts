@@ -40,6 +40,8 @@ export interface Round {
   readonly uncertainty: number
   /** What was added to our clock to get the database's, ms. */
   readonly offset: number
+  /** How long planning took, ms. */
+  readonly planning: number
 }
 
 /** How long after the last due time an event may arrive at most. */
@@ -64,10 +66,12 @@ export const playRound = Effect.fnUntraced(function* <A = void, E = never>(
   const { consumer, database } = subject
   yield* consumer.clear
   const { offset, uncertainty } = yield* measureOffset(database)
+  const began = now()
   const planned = yield* database.queryValues(subject.plan, [offsets, lead])
   const dueById = new Map(planned.map(([id, due]) => [String(id), Number(due)]))
   yield* database.query("ANALYZE")
   yield* subject.begin
+  const planning = now() - began
 
   const dues = [...dueById.values()]
   const first = dues.reduce((a, b) => Math.min(a, b))
@@ -107,6 +111,7 @@ export const playRound = Effect.fnUntraced(function* <A = void, E = never>(
     early: started.filter((game) => game.applied < 0 || game.received < -uncertainty).length,
     uncertainty,
     offset,
+    planning,
     meanwhile: result
   }
 })

@@ -14,8 +14,11 @@ import { playRound, type Round, type Subject } from "../Subject.ts"
 const games = 20_000
 const warmUpGames = 5_000
 
-/** From the planning to the due time, ms. */
-const lead = { games: 6_000, warmUp: 3_000 }
+/** From the planning to the due time in the warm-up, ms. */
+const warmUpLead = 3_000
+
+/** That of a round, from how long planning took in the warm-up: with much to spare, because a late plan ends the run. */
+const leadFor = (planning: number) => Math.round(Math.min(15_000, 1_500 + 2 * planning * (games / warmUpGames)))
 
 const columns = ["games/s", "first, ms", "p50, ms", "last, ms", "early", "repeated"]
 
@@ -37,15 +40,17 @@ export const burst: Scenario = {
     const limit = yield* startPeer(batchLoop, "limit_burst")
     const subjects: ReadonlyArray<Subject> = [kickoff, limit]
 
+    let lead = 0
     for (const subject of subjects) {
       yield* progress.say(`warm-up: ${subject.name}`)
-      yield* playRound(subject, together(warmUpGames), lead.warmUp)
+      const { planning } = yield* playRound(subject, together(warmUpGames), warmUpLead)
+      lead = Math.max(lead, leadFor(planning))
     }
     const rounds = new Map<Subject, Array<Round>>(subjects.map((subject) => [subject, []]))
     for (let n = 1; n <= options.rounds; n++) {
       for (const subject of subjects) {
         yield* progress.say(`round ${n} of ${options.rounds}: ${subject.name}`)
-        rounds.get(subject)?.push(yield* playRound(subject, together(games), lead.games))
+        rounds.get(subject)?.push(yield* playRound(subject, together(games), lead))
       }
     }
 
@@ -55,7 +60,7 @@ export const burst: Scenario = {
       of(subject).reduce((total, round) => total + round[key], 0)
     const early = sum(kickoff, "early")
     return {
-      settings: { games, rounds: options.rounds },
+      settings: { games, rounds: options.rounds, "games planned before they are due by, ms": lead },
       tables: [
         {
           title: `${games} games due at one instant`,

@@ -17,7 +17,7 @@ import { playRound, type Round, type Subject } from "../Subject.ts"
 const lead = 1000
 
 const every = { games: 100, millis: 30 }
-const random = { games: 600, millis: 20_000, rounds: 2 }
+const random = { games: 600, millis: 20_000 }
 const creations = 200
 
 const columns = ["p50", "p95", "p99", "max", "early", "repeated"]
@@ -131,7 +131,8 @@ export const lateness: Scenario = {
       if (round.meanwhile !== undefined) created.push(round.meanwhile)
     }
 
-    const randomRounds = Math.min(random.rounds, options.rounds)
+    // A round has six times the games and takes six times as long.
+    const randomRounds = Math.ceil(options.rounds / 3)
     const scattered = yield* inTurn(`${random.games} games within ${random.millis / 1000} s`, randomRounds, (n) =>
       atRandom(random.games, random.millis, n)
     )
