@@ -5,7 +5,7 @@
  * and prepared as the driver prepares them, so that a plan that the server would reuse is explained as well.
  */
 import { assert, describe, layer, type Vitest } from "@effect/vitest"
-import { Context, Effect, Layer } from "effect"
+import { Effect, Layer } from "effect"
 import { SqlClient, Statement } from "effect/sql"
 import { OutboxRepository, type WaitingEvent } from "../../src/outbox/OutboxRepository.ts"
 import { Database } from "../../src/postgres/Database.ts"
@@ -194,59 +194,47 @@ const fill = Effect.fnUntraced(function* (first: string) {
   )
 })
 
-class Filled extends Context.Service<Filled, "filled">()("kickoff/test/integration/Filled") {
-  /** A database of its own with many rows, of which those due later than `first` lie in order. */
-  static readonly layer = (first: string) =>
-    Layer.effect(Filled, Effect.as(fill(first), Filled.of("filled"))).pipe(
-      Layer.merge(
-        Layer.mergeAll(StatusTransitionRepository.layer, NotificationRepository.layer, OutboxRepository.layer)
-      ),
-      Layer.provideMerge(TestDatabase.layerWith({ connections: 1 }))
-    )
+/** A database of its own with many rows, and what reads them. */
+const filled = (first: string) =>
+  Layer.mergeAll(
+    Layer.effectDiscard(fill(first)),
+    StatusTransitionRepository.layer,
+    NotificationRepository.layer,
+    OutboxRepository.layer
+  ).pipe(Layer.provideMerge(TestDatabase.layerWith({ connections: 1 })))
 
-  /** The same after the server has gathered statistics. */
-  static readonly analysed = Layer.effectDiscard(
-    Effect.gen(function* () {
-      const sql = yield* SqlClient.SqlClient
-      yield* sql`ANALYZE`
-    })
-  )
-}
+/** Lets the server gather statistics. */
+const analysed = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`ANALYZE`
+  })
+)
 
 const scenarios = [
   { name: "few rows are due", first: "-1 day" },
   { name: "all rows are overdue", first: "-1 year" }
 ]
 
-describe.each(scenarios)("when $name", ({ first }) => {
-  layer(Filled.layer(first), { timeout: "120 seconds" })((it) => {
+for (const { first, name } of scenarios) {
+  layer(filled(first), { timeout: "120 seconds" })(`when ${name}`, (it) => {
     // In this order: what was gathered cannot be forgotten.
     describe("and there are no statistics", () => statements(it))
-    it.layer(Filled.analysed, { timeout: "60 seconds" })("and statistics are fresh", (it) => statements(it))
+    it.layer(analysed, { timeout: "60 seconds" })("and statistics are fresh", (it) => statements(it))
   })
-})
+}
 
-const statements = (
+function statements(
   it: Vitest.MethodsNonLive<
     StatusTransitionRepository | NotificationRepository | OutboxRepository | SqlClient.SqlClient | Database
   >
-) => {
+) {
   const kinds: ReadonlyArray<{
     readonly kind: string
     readonly repository: Effect.Effect<DueRepository, never, StatusTransitionRepository | NotificationRepository>
   }> = [
-    {
-      kind: "status transitions",
-      repository: Effect.gen(function* () {
-        return yield* StatusTransitionRepository
-      })
-    },
-    {
-      kind: "notifications",
-      repository: Effect.gen(function* () {
-        return yield* NotificationRepository
-      })
-    }
+    { kind: "status transitions", repository: StatusTransitionRepository },
+    { kind: "notifications", repository: NotificationRepository }
   ]
 
   for (const { kind, repository } of kinds) {
