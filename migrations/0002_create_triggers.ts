@@ -93,7 +93,8 @@ export default Effect.gen(function* () {
       AND (OLD.hold IS NOT NULL OR OLD.attempts <> 0))
     EXECUTE FUNCTION reset_changed_schedule_row()`
 
-  // A completion that waits for its start is released when the start is executed, whoever does it.
+  // A completion that waits for its start is released when the start is executed, whoever does it. One that somebody
+  // holds is left to the backstop: waiting for it would hold up every start of the statement.
   yield* sql`
     CREATE FUNCTION release_waiting_completions() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
     BEGIN
@@ -102,9 +103,15 @@ export default Effect.gen(function* () {
         AND EXISTS (SELECT FROM changed_rows WHERE target_status = 'IN_PROGRESS' AND executed) THEN
         UPDATE game_status_schedule AS completion
         SET hold = NULL
-        FROM changed_rows AS start
-        WHERE start.target_status = 'IN_PROGRESS' AND start.executed
-          AND completion.game_id = start.game_id AND completion.executed = FALSE AND completion.hold = 'waiting';
+        FROM (
+          SELECT waiting.id
+          FROM changed_rows AS start
+          JOIN game_status_schedule AS waiting ON waiting.game_id = start.game_id
+          WHERE start.target_status = 'IN_PROGRESS' AND start.executed
+            AND waiting.executed = FALSE AND waiting.hold = 'waiting'
+          FOR NO KEY UPDATE OF waiting SKIP LOCKED
+        ) AS free
+        WHERE completion.id = free.id;
       END IF;
       RETURN NULL;
     END $$`

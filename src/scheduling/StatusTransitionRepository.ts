@@ -29,7 +29,7 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
 
         // `FOR NO KEY UPDATE` does not conflict with the key locks that inserting child rows takes, and `SKIP LOCKED`
         // never waits: a row that is skipped is still due at the next look. Of a game with both rows due only the start
-        // is chosen. Events are numbered after their game's lock is held, so the order per game is that of the commits.
+        // is chosen; a completion whose start is not in the batch is put aside, so that it is not claimed for ever. Events are numbered after their game's lock is held, so the order per game is that of the commits.
         apply: (condition, limit) => sql<Processed>`
           WITH claimed AS MATERIALIZED (
             SELECT row.id, row.game_id, row.target_status, row.transition_time, row.attempts, game.status
@@ -51,7 +51,6 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
                 WHEN chosen.target_status NOT IN ('IN_PROGRESS', 'COMPLETED') THEN 'parked'
                 WHEN chosen.target_status = 'IN_PROGRESS' OR chosen.status <> 'SCHEDULED' THEN 'superseded'
                 WHEN start.id IS NULL THEN 'parked'
-                WHEN start.hold IS NULL AND start.transition_time <= now() THEN 'left'
                 ELSE 'waiting'
               END AS outcome
             FROM chosen
@@ -98,22 +97,25 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
           )
           SELECT id, game_id, target_status AS target, transition_time::text AS due_at, outcome,
             (extract(epoch FROM clock_timestamp() - transition_time) * 1000)::float8 AS lateness_ms
-          FROM judged
-          WHERE outcome <> 'left'`,
+          FROM judged`,
 
         // Scalar subqueries are looked up by index for each row that waits; a join might read whole tables instead.
         releaseStalled: Effect.asVoid(sql`
           UPDATE game_status_schedule AS completion
           SET hold = NULL
-          WHERE completion.executed = FALSE AND completion.hold = 'waiting'
-            AND (
-              (SELECT game.status FROM game_sessions AS game WHERE game.id = completion.game_id) <> 'SCHEDULED'
-              OR (
-                SELECT start.id FROM game_status_schedule AS start
-                WHERE start.game_id = completion.game_id AND start.target_status = 'IN_PROGRESS'
-                  AND start.executed = FALSE
-              ) IS NULL
-            )`)
+          FROM (
+            SELECT row.id FROM game_status_schedule AS row
+            WHERE row.executed = FALSE AND row.hold = 'waiting'
+              AND (
+                (SELECT game.status FROM game_sessions AS game WHERE game.id = row.game_id) <> 'SCHEDULED'
+                OR (
+                  SELECT start.id FROM game_status_schedule AS start
+                  WHERE start.game_id = row.game_id AND start.target_status = 'IN_PROGRESS' AND start.executed = FALSE
+                ) IS NULL
+              )
+            FOR NO KEY UPDATE SKIP LOCKED
+          ) AS stalled
+          WHERE completion.id = stalled.id`)
       })
     })
   )

@@ -259,6 +259,47 @@ describe("the clock and everybody else", () => {
     }).pipe(Effect.provide(withGames))
   )
 
+  it.live(
+    "starts and completes more games than a batch holds, also when all completions were due before the starts",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`
+        INSERT INTO game_sessions (guild_id, title, scheduled_at)
+        SELECT 'guild', 'a game', now() - interval '1 hour' FROM generate_series(1, 1200)`
+        yield* sql`
+        INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+        SELECT id, 'COMPLETED', now() - interval '2 hours' FROM game_sessions`
+        yield* sql`
+        INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+        SELECT id, 'IN_PROGRESS', now() - interval '1 hour' FROM game_sessions`
+        yield* Effect.forkScoped(engine)
+        yield* eventually(
+          sql<{ readonly status: string }>`SELECT DISTINCT status FROM game_sessions`,
+          (rows) => rows.length === 1 && rows[0]?.status === "COMPLETED"
+        )
+      }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("starts games on time while somebody holds the completion that waits for one of them", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.forkScoped(engine)
+      const id = yield* insertGame(3_600_000)
+      yield* insertTransition(id, "IN_PROGRESS", 3_600_000)
+      const completion = yield* insertTransition(id, "COMPLETED", 0)
+      yield* eventually(getTransitions(id), (rows) => rows.get("COMPLETED")?.hold === "waiting")
+      const release = yield* holding(sql`SELECT * FROM game_status_schedule WHERE id = ${completion} FOR UPDATE`)
+      yield* sql`UPDATE game_status_schedule SET transition_time = now() WHERE game_id = ${id}
+        AND target_status = 'IN_PROGRESS'`
+      yield* received(["game.started"], [id])
+      yield* release
+      // The next look for what waits in vain, here that of a new engine, finds it.
+      yield* Effect.forkScoped(engine)
+      yield* received(["game.completed"], [id])
+    }).pipe(Effect.provide(withGames))
+  )
+
   it.live("gives up a completion whose start is missing, with the reason in a dead letter", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
