@@ -8,6 +8,7 @@ import { Context, Duration, Effect, Layer, Option, type Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import type { GameEventType } from "../domain/GameEvent.ts"
 import { firstPause, longestPause } from "../domain/RetryPolicy.ts"
+import { Replica } from "../observability/Replica.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
 import { instantText } from "./gameEventData.ts"
 
@@ -47,7 +48,7 @@ export class OutboxRepository extends Context.Service<
      */
     readonly list: (limit: number) => Effect.Effect<ReadonlyArray<WaitingEvent>, SqlError.SqlError>
     readonly look: Effect.Effect<OutboxLook, SqlError.SqlError>
-    /** Forgets events that are confirmed. */
+    /** Forgets events that are confirmed, and records that they are. */
     readonly remove: (ids: ReadonlyArray<string>) => Effect.Effect<void, SqlError.SqlError>
     /** Counts an attempt of an event; after the last one it becomes a dead letter and the later ones of its game go on. */
     readonly recordFailure: (
@@ -61,6 +62,7 @@ export class OutboxRepository extends Context.Service<
     OutboxRepository,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
+      const replica = yield* Replica
       const answered = (yield* Database).within(answerDeadline)
 
       const list = Effect.fn("OutboxRepository.list")(
@@ -94,7 +96,17 @@ export class OutboxRepository extends Context.Service<
 
       const remove = Effect.fn("OutboxRepository.remove")(
         (ids: ReadonlyArray<string>) =>
-          ids.length === 0 ? Effect.void : Effect.asVoid(sql`DELETE FROM outbox WHERE id = ANY(${ids}::bigint[])`),
+          ids.length === 0
+            ? Effect.void
+            : Effect.asVoid(sql`
+                WITH confirmed AS (
+                  DELETE FROM outbox WHERE id = ANY(${ids}::bigint[])
+                  RETURNING event_id
+                )
+                INSERT INTO confirmations (replica, event_ids)
+                SELECT ${replica}, array_agg(event_id)
+                FROM confirmed
+                HAVING count(*) > 0`),
         answered
       )
 

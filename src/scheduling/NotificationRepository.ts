@@ -6,10 +6,11 @@
  */
 import { Context, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
+import { Replica } from "../observability/Replica.ts"
 import { gameEventData, instantText } from "../outbox/gameEventData.ts"
 import { channels } from "../postgres/channels.ts"
 import type { DueRepository, Processed } from "./DueRepository.ts"
-import { makeScheduleRepository } from "./ScheduleRepository.ts"
+import { makeScheduleRepository, recordBatch } from "./ScheduleRepository.ts"
 
 export class NotificationRepository extends Context.Service<NotificationRepository, DueRepository>()(
   "kickoff/scheduling/NotificationRepository"
@@ -18,6 +19,7 @@ export class NotificationRepository extends Context.Service<NotificationReposito
     NotificationRepository,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
+      const replica = yield* Replica
       return yield* makeScheduleRepository({
         kind: "notification",
         channel: channels.notifications,
@@ -30,7 +32,7 @@ export class NotificationRepository extends Context.Service<NotificationReposito
         // The event tells of the game as it was locked, not of the older version that the statement's snapshot may see.
         apply: (condition, limit) => sql<Processed>`
           WITH claimed AS MATERIALIZED (
-            SELECT row.id, row.game_id, row.reminder_minutes, row.notification_time, game,
+            SELECT row.id, row.game_id, row.reminder_minutes, row.notification_time, row.attempts, game,
               game.status = 'SCHEDULED' AND game.scheduled_at > now() AS wanted
             FROM notification_schedule AS row
             JOIN game_sessions AS game ON game.id = row.game_id
@@ -58,6 +60,15 @@ export class NotificationRepository extends Context.Service<NotificationReposito
             FROM judged
             CROSS JOIN LATERAL (SELECT (judged.game).*) AS game
             WHERE judged.outcome = 'sent'
+            RETURNING game_id, event_id
+          ), recorded AS (
+            ${recordBatch(sql, {
+              replica,
+              kind: "notification",
+              target: sql`judged.reminder_minutes::text`,
+              due: sql`judged.notification_time`,
+              done: sql`TRUE`
+            })}
           )
           SELECT id, game_id, reminder_minutes::text AS target, notification_time::text AS due_at, outcome,
             (extract(epoch FROM clock_timestamp() - notification_time) * 1000)::float8 AS lateness_ms

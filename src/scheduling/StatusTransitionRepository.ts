@@ -6,10 +6,11 @@
  */
 import { Context, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
+import { Replica } from "../observability/Replica.ts"
 import { gameEventData, instantText } from "../outbox/gameEventData.ts"
 import { channels } from "../postgres/channels.ts"
 import type { DueRepository, Processed } from "./DueRepository.ts"
-import { makeScheduleRepository } from "./ScheduleRepository.ts"
+import { makeScheduleRepository, recordBatch } from "./ScheduleRepository.ts"
 
 export class StatusTransitionRepository extends Context.Service<StatusTransitionRepository, DueRepository>()(
   "kickoff/scheduling/StatusTransitionRepository"
@@ -18,6 +19,7 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
     StatusTransitionRepository,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
+      const replica = yield* Replica
       return yield* makeScheduleRepository({
         kind: "status-transition",
         channel: channels.statusTransitions,
@@ -29,7 +31,8 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
 
         // `FOR NO KEY UPDATE` does not conflict with the key locks that inserting child rows takes, and `SKIP LOCKED`
         // never waits: a row that is skipped is still due at the next look. Of a game with both rows due only the start
-        // is chosen; a completion whose start is not in the batch is put aside, so that it is not claimed for ever. Events are numbered after their game's lock is held, so the order per game is that of the commits.
+        // is chosen; a completion whose start is not in the batch is put aside, so that it is not claimed for ever. Events
+        // are numbered after their game's lock is held, so the order per game is that of the commits.
         apply: (condition, limit) => sql<Processed>`
           WITH claimed AS MATERIALIZED (
             SELECT row.id, row.game_id, row.target_status, row.transition_time, row.attempts, game.status
@@ -94,6 +97,15 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
                 'lateness_ms', round(extract(epoch FROM clock_timestamp() - game.transition_time) * 1000, 3)
               )
             FROM moved AS game
+            RETURNING game_id, event_id
+          ), recorded AS (
+            ${recordBatch(sql, {
+              replica,
+              kind: "status-transition",
+              target: sql`judged.target_status`,
+              due: sql`judged.transition_time`,
+              done: sql`judged.outcome IN ('applied', 'superseded')`
+            })}
           )
           SELECT id, game_id, target_status AS target, transition_time::text AS due_at, outcome,
             (extract(epoch FROM clock_timestamp() - transition_time) * 1000)::float8 AS lateness_ms

@@ -13,6 +13,11 @@ import { TestDatabase } from "../support/TestDatabase.ts"
 
 /** Table, column, type, and what stands there when a writer names fewer columns. */
 const columns = `
+confirmations.id bigint NOT NULL IDENTITY
+confirmations.confirmed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+confirmations.replica text NOT NULL
+confirmations.event_ids uuid[] NOT NULL
+
 dead_letters.id uuid NOT NULL DEFAULT gen_random_uuid()
 dead_letters.kind text NOT NULL
 dead_letters.source_id uuid NOT NULL
@@ -60,6 +65,18 @@ idempotency_keys.request_hash text NOT NULL
 idempotency_keys.game_id uuid NOT NULL
 idempotency_keys.created_at timestamptz NOT NULL DEFAULT now()
 
+ledger.id bigint NOT NULL IDENTITY
+ledger.recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()
+ledger.replica text NOT NULL
+ledger.kind text NOT NULL
+ledger.source_ids uuid[] NOT NULL
+ledger.game_ids uuid[] NOT NULL
+ledger.targets text[] NOT NULL
+ledger.due_at timestamptz[] NOT NULL
+ledger.outcomes text[] NOT NULL
+ledger.attempts integer[] NOT NULL
+ledger.event_ids uuid[] NOT NULL
+
 notification_schedule.id uuid NOT NULL DEFAULT gen_random_uuid()
 notification_schedule.game_id uuid NOT NULL
 notification_schedule.reminder_minutes integer NOT NULL
@@ -85,6 +102,7 @@ outbox.retry_at timestamptz
 
 /** Checks, keys and references. */
 const constraints = `
+confirmations: PRIMARY KEY (id)
 dead_letters: CHECK ((kind = ANY (ARRAY['status-transition', 'notification', 'event'])))
 dead_letters: CHECK ((resolution = ANY (ARRAY['replayed', 'discarded', 'superseded'])))
 dead_letters: PRIMARY KEY (id)
@@ -103,6 +121,8 @@ game_status_schedule: FOREIGN KEY (game_id) REFERENCES game_sessions(id) ON DELE
 game_status_schedule: PRIMARY KEY (id)
 game_status_schedule: UNIQUE (game_id, target_status)
 idempotency_keys: PRIMARY KEY (key)
+ledger: CHECK ((kind = ANY (ARRAY['status-transition', 'notification'])))
+ledger: PRIMARY KEY (id)
 notification_schedule: CHECK ((hold = ANY (ARRAY['retry', 'waiting', 'parked'])))
 notification_schedule: CHECK (isfinite(notification_time))
 notification_schedule: CHECK ((outcome = ANY (ARRAY['sent', 'skipped'])))
@@ -115,6 +135,8 @@ outbox: PRIMARY KEY (id)
 
 /** Indexes with their predicates. */
 const indexes = `
+confirmations_confirmed_idx ON confirmations (confirmed_at)
+confirmations_pkey UNIQUE ON confirmations (id)
 dead_letters_game_idx ON dead_letters (game_id) WHERE (resolved_at IS NULL)
 dead_letters_open_idx ON dead_letters (created_at, id) WHERE (resolved_at IS NULL)
 dead_letters_pkey UNIQUE ON dead_letters (id)
@@ -129,6 +151,8 @@ game_status_schedule_retry_idx ON game_status_schedule (retry_at) WHERE ((execut
 game_status_schedule_waiting_idx ON game_status_schedule (game_id) WHERE ((executed = false) AND (hold = 'waiting'))
 idempotency_keys_created_idx ON idempotency_keys (created_at)
 idempotency_keys_pkey UNIQUE ON idempotency_keys (key)
+ledger_pkey UNIQUE ON ledger (id)
+ledger_recorded_idx ON ledger (recorded_at)
 notification_schedule_due_idx ON notification_schedule (notification_time) WHERE ((sent = false) AND (hold IS NULL))
 notification_schedule_game_id_reminder_minutes_key UNIQUE ON notification_schedule (game_id, reminder_minutes)
 notification_schedule_pkey UNIQUE ON notification_schedule (id)
