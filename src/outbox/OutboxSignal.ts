@@ -6,8 +6,9 @@
  */
 import { PgClient } from "@effect/sql-pg"
 import { Context, Duration, Effect, Layer, Queue, Ref } from "effect"
-import { describeSqlError } from "../postgres/Database.ts"
+import { answerDeadline, Database, describeSqlError } from "../postgres/Database.ts"
 import { channels } from "../postgres/channels.ts"
+import { reconnecting } from "../postgres/outages.ts"
 
 const shortestInterval = Duration.millis(5)
 
@@ -28,10 +29,14 @@ export class OutboxSignal extends Context.Service<
     OutboxSignal,
     Effect.gen(function* () {
       const pg = yield* PgClient.PgClient
+      const database = yield* Database
       return yield* make(
         pg.notify(channels.outbox, "").pipe(
-          // Only a hint is lost, and the relay looks for itself before long.
-          Effect.catch((error) => Effect.logDebug(`No hint was sent to the relay: ${describeSqlError(error)}`))
+          database.within(answerDeadline),
+          Effect.tapError((error) => Effect.logDebug(`No hint reached the relay yet: ${describeSqlError(error)}`)),
+          // A relay that found the outbox empty looks again at the backstop only, so a hint is not given up.
+          Effect.retry(reconnecting),
+          Effect.orDie
         )
       )
     })

@@ -20,7 +20,7 @@ import type { DueRepository, DueRow, Processed } from "./DueRepository.ts"
 /** What ended a wait. `start` is the first look of all, `contended` a pause because others hold what is due. */
 export type WakeUp = "start" | "timer" | Hint | "backstop" | "contended"
 
-/** Most rows that one statement claims. */
+/** Most rows that one statement claims; fewer for a while after one that failed, which may have been too slow. */
 const batchSize = 1000
 
 /** Most failed rows that are tried between two batches of fresh ones, each alone. */
@@ -77,11 +77,17 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       Effect.annotateLogs({ game_id: row.game_id, transition_time: row.due_at, target_status: row.target })
     )
 
+  /**
+   * Whether a statement may have committed events that were not signalled: its answer was lost, or the deadline came
+   * first and the server finished it later. At the start, that may be one of the process before.
+   */
+  let mayHaveTold = true
+
   /** One statement, its measures, and the signal to the relay; not interruptible, so that it ends before a stop. */
   const commit = (apply: Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>) =>
     Effect.gen(function* () {
       const began = yield* Clock.currentTimeNanos
-      const rows = yield* apply
+      const rows = yield* Effect.tapError(apply, () => Effect.sync(() => (mayHaveTold = true)))
       const elapsed = Duration.nanos((yield* Clock.currentTimeNanos) - began)
       if (rows.length > 0) {
         yield* signal.committed
@@ -133,13 +139,20 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       )
     )
 
+  let limit = batchSize
+
   /** Applies the next batch of fresh rows and returns how many were dealt with. */
-  const applyFresh: Effect.Effect<number, SqlError.SqlError> = commit(repository.applyDue(batchSize)).pipe(
+  const applyFresh: Effect.Effect<number, SqlError.SqlError> = Effect.suspend(() =>
+    commit(repository.applyDue(limit))
+  ).pipe(
     Effect.retry({ schedule: passingRetries, while: (error) => classify(error) === "passing" }),
     Effect.catchIf(
       (error) => classify(error) !== "infrastructure",
-      () => Effect.flatMap(repository.listDue(batchSize), applyThese)
-    )
+      () => Effect.flatMap(repository.listDue(limit), applyThese)
+    ),
+    Effect.tap(() => Effect.sync(() => (limit = Math.min(limit + Math.ceil(limit / 8), batchSize)))),
+    // The server may be so slow that a whole batch never ends in time; a single row does.
+    Effect.tapError(() => Effect.sync(() => (limit = Math.max(1, Math.floor(limit / 4)))))
   )
 
   const applyRetries: Effect.Effect<number, SqlError.SqlError> = Effect.gen(function* () {
@@ -177,6 +190,11 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           const fresh = isDue(look.fresh) ? yield* applyFresh : 0
           const retried = isDue(look.retry) ? yield* applyRetries : 0
           if (!isDue(look.fresh) && !isDue(look.retry)) {
+            // What an abandoned statement still had in hand would look due until its commit, so now it is over.
+            if (mayHaveTold) {
+              mayHaveTold = false
+              yield* signal.committed
+            }
             const next = Option.getOrElse(earliest(look.fresh, look.retry), () => settings.backstop)
             return Duration.isLessThan(next, settings.backstop)
               ? yield* wait(next, "timer")

@@ -123,6 +123,52 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("claims fewer rows at once where a whole batch cannot be done in time", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      const ids = Array.from({ length: 500 }, (_, index) => `row ${index}`)
+      yield* Effect.forEach(ids, (id) => schedule.add(id, Duration.zero))
+      const { repository } = schedule
+      const slow: typeof repository = {
+        ...repository,
+        applyDue: (limit) => (limit > 100 ? Effect.fail(serverAway) : repository.applyDue(limit))
+      }
+      yield* Effect.forkScoped(run(slow))
+      yield* TestClock.adjust(Duration.minutes(1))
+      assert.isTrue(ids.every((id) => schedule.rows.get(id)?.done === true))
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("signals to the relay after a failure that may have been a commit, once nothing is due any more", () =>
+    Effect.gen(function* () {
+      const loop = yield* started
+      const signal = yield* OutboxSignal
+      yield* signal.setRelaying(true)
+      yield* loop.rests
+      yield* Queue.clear(signal.wakeUps)
+      yield* loop.notify
+      yield* loop.rests
+      assert.deepStrictEqual(yield* Queue.clear(signal.wakeUps), [])
+      yield* loop.schedule.add("a", Duration.zero)
+      // The answer is lost, and the row done all the same.
+      loop.schedule.onCall = (method) =>
+        method === "applyDue"
+          ? Effect.sync(() => {
+              loop.schedule.outage = Option.some(serverAway)
+              loop.schedule.onCall = () =>
+                Effect.sync(() => {
+                  loop.schedule.outage = Option.none()
+                  const row = loop.schedule.rows.get("a")
+                  if (row !== undefined) row.done = true
+                })
+            })
+          : Effect.void
+      yield* loop.notify
+      yield* loop.rests
+      assert.strictEqual((yield* Queue.clear(signal.wakeUps)).length, 1)
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("looks at once after the listener has reconnected", () =>
     Effect.gen(function* () {
       const loop = yield* started
