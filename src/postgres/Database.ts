@@ -23,11 +23,14 @@ export interface DatabaseOptions {
   readonly connections: number
   /** What `pg_stat_activity` shows, after `kickoff:`. */
   readonly name: string
-  /** Whether a transaction pooler stands between: then no session settings are sent. */
+  /** Whether a transaction pooler stands between: then no timeouts are sent, which it would refuse. */
   readonly pooler?: boolean
   /** Whether statements may take as long as they need, as migrations may. */
   readonly patient?: boolean
 }
+
+/** Instants are read and written as text here and there, whatever the role or database has as its defaults. */
+const notation = { DateStyle: "ISO", TimeZone: "UTC" }
 
 /** Longest time that one statement may take on the server, also when it waits for a lock. */
 const statementTimeout = Duration.seconds(10)
@@ -84,10 +87,12 @@ export class Database extends Context.Service<
       applicationName: `kickoff:${options.name}`,
       transformJson: false,
       ...(options.pooler === true ? { prepare: false } : {}),
+      // Poolers know these two and pass them on; others they refuse.
       ...(options.pooler === true || options.patient === true
-        ? {}
+        ? { startupParameters: notation }
         : {
             startupParameters: {
+              ...notation,
               statement_timeout: String(Duration.toMillis(statementTimeout)),
               idle_in_transaction_session_timeout: String(Duration.toMillis(statementTimeout))
             }

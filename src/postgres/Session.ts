@@ -21,8 +21,12 @@ export interface Session {
 /** How long to rest after a session that was up, so that one which is killed again and again cannot spin. */
 const rest = Duration.millis(50)
 
-/** Lets the server notice within ten seconds that our host is gone, and free our locks. */
+/**
+ * Lets the server notice within ten seconds that our host is gone, or this process frozen, and free our locks. Whoever
+ * keeps a session uses it every few seconds.
+ */
 const keepalives = {
+  idle_session_timeout: "8000",
   tcp_keepalives_idle: "3",
   tcp_keepalives_interval: "1",
   tcp_keepalives_count: "3",

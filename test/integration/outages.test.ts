@@ -387,6 +387,54 @@ layer(PrivateServer.layer, { timeout: "60 seconds", excludeTestServices: true })
     }).pipe(Effect.provide(Scene.layer))
   )
 
+  it.effect("events of a statement that the server finished after its deadline leave at once", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* beside(
+        replica(),
+        Effect.gen(function* () {
+          yield* atRest
+          const game = yield* planOne(500)
+          const [before] = yield* sessions("status-transitions")
+          const database = yield* Database
+          yield* database.transaction(
+            Effect.gen(function* () {
+              yield* sql`LOCK TABLE game_status_schedule IN ACCESS EXCLUSIVE MODE`
+              // The deadline has passed: another session asks, and the first one's statement waits on the server.
+              const others = Effect.andThen(sql`SELECT pg_stat_clear_snapshot()`, sessions("status-transitions"))
+              yield* eventually(others, (pids) => pids.some((pid) => pid !== before))
+            })
+          )
+          assert.isBelow(yield* seconds(assertAllStartOnce([game])), 5)
+        })
+      )
+    }).pipe(Effect.provide(Scene.layer))
+  )
+
+  it.effect("a standby takes over from a replica that is frozen, whose host still answers", () =>
+    Effect.gen(function* () {
+      const { url } = yield* Scene
+      const frozen = yield* proxied(url)
+      yield* beside(
+        replica({ name: "frozen", loops: frozen.url, outbox: frozen.url, listener: frozen.url, relay: frozen.url }),
+        Effect.gen(function* () {
+          yield* atRest
+          const before = yield* leader
+          yield* beside(
+            replica({ name: "standby" }),
+            Effect.gen(function* () {
+              yield* eventually(sessions("relay"), (pids) => pids.length === 2)
+              // The proxy keeps the connections open to the server, as the kernel of a stopped process does.
+              yield* frozen.proxy.silence
+              const took = yield* seconds(eventually(leader, (pid) => pid !== undefined && pid !== before))
+              assert.isBelow(took, 10)
+            })
+          )
+        })
+      )
+    }).pipe(Effect.provide(Scene.layer))
+  )
+
   it.effect("a loop that cannot reach the database for a while catches up within 5 s of its return", () =>
     Effect.gen(function* () {
       const { url } = yield* Scene
