@@ -20,10 +20,12 @@ export default Effect.gen(function* () {
       location                  text,
       status                    text        NOT NULL DEFAULT 'SCHEDULED'
                                             CHECK (status IN ('SCHEDULED', 'IN_PROGRESS', 'COMPLETED', 'CANCELLED')),
-      scheduled_at              timestamptz NOT NULL CHECK (isfinite(scheduled_at)),
+      scheduled_at              timestamptz NOT NULL
+                                            CHECK (isfinite(scheduled_at) AND scheduled_at < '10000-01-01T00:00:00Z'),
       expected_duration_minutes integer     NOT NULL DEFAULT 60 CHECK (expected_duration_minutes >= 0),
       max_players               integer     CHECK (max_players BETWEEN 1 AND 100),
-      reminder_minutes          integer[]   NOT NULL DEFAULT '{60,15}',
+      reminder_minutes          integer[]   NOT NULL DEFAULT '{60,15}'
+                                            CHECK (array_position(reminder_minutes, NULL) IS NULL),
       version                   integer     NOT NULL DEFAULT 1,
       created_at                timestamptz NOT NULL DEFAULT now(),
       updated_at                timestamptz NOT NULL DEFAULT now()

@@ -350,6 +350,20 @@ describe.each(servers)("On PostgreSQL $version", ({ server }) => {
     })
   }
 
+  layer(database)("a game", (it) => {
+    it.effect("has a start that everybody can read, and no reminder without a time", () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const insert = (scheduledAt: string, reminders: string) => sql`
+          INSERT INTO game_sessions (guild_id, title, scheduled_at, reminder_minutes)
+          VALUES ('guild', 'a game', ${scheduledAt}::text::timestamptz, ${reminders}::text::int[])`
+        yield* insert("9999-12-31T23:59:59.999999Z", "{1}")
+        assert.strictEqual(stateOf(yield* Effect.flip(insert("10000-01-01T00:00:00Z", "{1}"))), checkViolation)
+        assert.strictEqual(stateOf(yield* Effect.flip(insert("2030-01-01T00:00:00Z", "{1,NULL}"))), checkViolation)
+      })
+    )
+  })
+
   layer(database)("a completion that waits for its start", (it) => {
     const [schedule] = schedules
 
