@@ -105,6 +105,24 @@ const duration = (minimum: Duration.Duration, maximum: Duration.Duration) =>
     )
   )
 
+/** Members of a database URL whose value the driver would refuse at every attempt to connect, as if it were an outage. */
+const isParameter: Readonly<Record<string, (value: string) => boolean>> = {
+  port: (value) => /^\d{1,5}$/.test(value) && Number(value) >= 1 && Number(value) <= 65_535,
+  connect_timeout: (value) => /^\d{1,9}$/.test(value),
+  sslmode: (value) => /^(disable|allow|prefer|require|verify-ca|verify-full)$/.test(value)
+}
+
+/** What in a URL cannot be read, or `undefined`. Its parts are percent-encoded; URL itself does not look into them. */
+const unreadablePart = (text: string): string | undefined => {
+  const { hostname, password, pathname, searchParams, username } = new URL(text)
+  const part = Object.entries({ hostname, username, password, path: pathname }).find(([, value]) =>
+    Option.isNone(Option.liftThrowable(decodeURIComponent)(value))
+  )
+  if (part !== undefined) return `percent-encoding in its ${part[0]}, where % itself is %25`
+  const bad = [...searchParams].find(([name, value]) => isParameter[name]?.(value) === false)
+  return bad === undefined ? undefined : `value of its parameter ${bad[0]}`
+}
+
 const url = (protocols: ReadonlyArray<string>) =>
   Schema.String.pipe(
     Schema.check(
@@ -112,7 +130,11 @@ const url = (protocols: ReadonlyArray<string>) =>
         (text) =>
           URL.canParse(text) && protocols.some((protocol) => text.trim().toLowerCase().startsWith(`${protocol}//`)),
         `a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`
-      )
+      ).abort(),
+      Schema.makeFilter((text: string) => {
+        const part = unreadablePart(text)
+        return part === undefined ? undefined : `Expected a URL with a valid ${part}`
+      })
     ),
     Schema.decodeTo(
       Schema.Option(Schema.Redacted(Schema.String)),
@@ -242,6 +264,12 @@ export const settings = {
     fallback: { text: "8", value: 8 },
     meaning: "tries of a row or event before it becomes a dead letter; the pause doubles from 0.5 s to at most 30 s"
   }),
+  retention: setting({
+    name: "KICKOFF_RETENTION",
+    schema: duration(Duration.hours(1), Duration.days(3650)),
+    fallback: { text: "30 days", value: Duration.days(30) },
+    meaning: "how long the record of what was done is kept, and how far back `verify` can look"
+  }),
   logLevel: setting<(typeof logLevels)[number]>({
     name: "LOG_LEVEL",
     schema: oneOf(logLevels),
@@ -279,6 +307,7 @@ const config = Config.all({
   backstop: settings.backstop.config,
   shutdownGrace: settings.shutdownGrace.config,
   maxAttempts: settings.maxAttempts.config,
+  retention: settings.retention.config,
   logLevel: settings.logLevel.config,
   logFormat: settings.logFormat.config
 })

@@ -24,6 +24,7 @@ const defaults: Settings["Service"] = {
   backstop: Duration.seconds(60),
   shutdownGrace: Duration.seconds(10),
   maxAttempts: 8,
+  retention: Duration.days(30),
   logLevel: "info",
   logFormat: Option.none()
 }
@@ -128,6 +129,15 @@ const cases: ReadonlyArray<{
     bad: ["121 seconds", "3 minutes", "120001 millis", "1 day", "0 seconds", "99 millis", "60", "1m", "-1 second", "∞"]
   },
   {
+    name: "KICKOFF_RETENTION",
+    member: "retention",
+    good: [
+      ["7 days", Duration.days(7)],
+      ["1 hour", Duration.hours(1)]
+    ],
+    bad: ["1 minute", "forever", "30"]
+  },
+  {
     name: "KICKOFF_SHUTDOWN_GRACE",
     member: "shutdownGrace",
     good: [["30 seconds", Duration.seconds(30)]],
@@ -167,14 +177,24 @@ const addresses = [
   {
     name: "DATABASE_URL",
     member: "databaseUrl",
-    good: ["postgres://kickoff:s3cret@db:5432/kickoff", "postgresql://db/kickoff?sslmode=require"],
+    good: [
+      "postgres://kickoff:s3cret@db:5432/kickoff",
+      "postgresql://db/kickoff?sslmode=require",
+      "postgres://kickoff:s3cret%25%40@localhost/kickoff?host=/var/run/postgresql&port=5433&connect_timeout=10"
+    ],
     bad: [
       "db:5432",
       "mysql://kickoff:s3cret@db/kickoff",
       "postgres//kickoff:s3cret@db",
       "postgres:kickoff:s3cret@db",
       "kickoff:s3cret@db",
-      "s3cret"
+      "s3cret",
+      "postgres://kickoff:s3cret%zz@db/kickoff",
+      "postgres://kick%off:s3cret@db/kickoff",
+      "postgres://kickoff:s3cret@db/%kickoff",
+      "postgres://kickoff:s3cret@db/kickoff?port=65536",
+      "postgres://kickoff:s3cret@db/kickoff?connect_timeout=soon",
+      "postgres://kickoff:s3cret@db/kickoff?sslmode=required"
     ]
   },
   {
@@ -187,7 +207,7 @@ const addresses = [
     name: "RABBITMQ_URL",
     member: "rabbitmqUrl",
     good: ["amqp://kickoff:s3cret@broker", "amqps://kickoff:s3cret@broker:5671/vhost?heartbeat=10"],
-    bad: ["http://kickoff:s3cret@broker", "broker:5672", "amqp:broker", "s3cret"]
+    bad: ["http://kickoff:s3cret@broker", "broker:5672", "amqp:broker", "s3cret", "amqp://kickoff:s3cret%zz@broker"]
   }
 ] as const
 
