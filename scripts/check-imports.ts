@@ -20,8 +20,21 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   outbox: ["postgres", "observability", "messaging"],
   games: ["postgres", "observability", "outbox"],
   scheduling: ["postgres", "observability", "outbox"],
-  http: ["games", "postgres", "observability", "messaging", "package.json"],
-  cli: ["games", "scheduling", "outbox", "messaging", "postgres", "http", "observability", "package.json"]
+  ledger: ["postgres", "observability"],
+  deadLetters: ["postgres", "observability", "outbox"],
+  http: ["games", "deadLetters", "postgres", "observability", "messaging", "package.json"],
+  cli: [
+    "ledger",
+    "deadLetters",
+    "games",
+    "scheduling",
+    "outbox",
+    "messaging",
+    "postgres",
+    "http",
+    "observability",
+    "package.json"
+  ]
 }
 
 /** Files that hold the kinds of schedule; none of them knows another. */

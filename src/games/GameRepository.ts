@@ -10,6 +10,7 @@ import type { DeadLetterKind } from "../domain/DeadLetter.ts"
 import { Game, type GameId } from "../domain/Game.ts"
 import type { GameStatus } from "../domain/GameStatus.ts"
 import { Reminder } from "../domain/Reminder.ts"
+import { Replica } from "../observability/Replica.ts"
 import { StatusTransition } from "../domain/StatusTransition.ts"
 import { insertGameEvent } from "../outbox/OutboxEventStore.ts"
 
@@ -56,6 +57,13 @@ export interface GameSchedule {
   readonly notifications: ReadonlyArray<Reminder>
 }
 
+/** How many rows were planned, for how many games. */
+export interface Backfilled {
+  readonly games: number
+  readonly transitions: number
+  readonly reminders: number
+}
+
 /** What an idempotency key was used for. */
 export interface KeyUse {
   readonly request_hash: string
@@ -93,6 +101,8 @@ export class GameRepository extends Context.Service<
     readonly recordStart: (id: GameId) => Query<void>
     readonly dropPendingTransitions: (id: GameId) => Query<void>
     readonly dropPendingReminders: (id: GameId) => Query<void>
+    /** Plans what games of any origin lack: rows that their status asks for, and reminders that are still to come. */
+    readonly backfill: Query<Backfilled>
     /** Resolves the open dead letters that a change of the game has made pointless. */
     readonly supersedeDeadLetters: (id: GameId, kinds: ReadonlyArray<DeadLetterKind>) => Query<void>
 
@@ -107,6 +117,7 @@ export class GameRepository extends Context.Service<
     GameRepository,
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
+      const replica = yield* Replica
 
       const games = (rows: Query<ReadonlyArray<unknown>>) => Effect.flatMap(rows, decodeGames)
       const game = (rows: Query<ReadonlyArray<unknown>>) =>
@@ -259,11 +270,18 @@ export class GameRepository extends Context.Service<
 
         recordStart: Effect.fnUntraced(function* (id) {
           yield* sql`
-            INSERT INTO game_status_schedule
-              (game_id, target_status, transition_time, executed, executed_at, outcome)
-            VALUES (${id}::uuid, 'IN_PROGRESS', statement_timestamp(), TRUE, statement_timestamp(), 'applied')
-            ON CONFLICT (game_id, target_status) DO UPDATE
-            SET executed = TRUE, executed_at = EXCLUDED.executed_at, outcome = EXCLUDED.outcome`
+            WITH started AS (
+              INSERT INTO game_status_schedule
+                (game_id, target_status, transition_time, executed, executed_at, outcome)
+              VALUES (${id}::uuid, 'IN_PROGRESS', statement_timestamp(), TRUE, statement_timestamp(), 'applied')
+              ON CONFLICT (game_id, target_status) DO UPDATE
+              SET executed = TRUE, executed_at = EXCLUDED.executed_at, outcome = EXCLUDED.outcome
+              RETURNING id, transition_time
+            )
+            INSERT INTO ledger (replica, kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids)
+            SELECT ${replica}, 'status-transition', ARRAY[id], ARRAY[${id}::uuid], ARRAY['IN_PROGRESS'],
+              ARRAY[transition_time], ARRAY['by hand'], ARRAY[0], ARRAY[NULL::uuid]
+            FROM started`
           yield* sql`
             INSERT INTO game_status_schedule (game_id, target_status, transition_time)
             SELECT id, 'COMPLETED', statement_timestamp() + make_interval(mins => expected_duration_minutes)
@@ -273,6 +291,37 @@ export class GameRepository extends Context.Service<
             SET transition_time = EXCLUDED.transition_time, executed = FALSE,
               hold = NULL, attempts = 0, retry_at = NULL`
         }),
+
+        backfill: Effect.map(
+          sql<Backfilled>`
+            WITH transitions AS (
+              INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+              SELECT game.id, wanted.target_status,
+                CASE wanted.target_status
+                  WHEN 'IN_PROGRESS' THEN game.scheduled_at
+                  ELSE game.scheduled_at + make_interval(mins => game.expected_duration_minutes)
+                END
+              FROM game_sessions AS game
+              JOIN (VALUES ('SCHEDULED', 'IN_PROGRESS'), ('SCHEDULED', 'COMPLETED'), ('IN_PROGRESS', 'COMPLETED'))
+                AS wanted (status, target_status) ON wanted.status = game.status
+              ON CONFLICT (game_id, target_status) DO NOTHING
+              RETURNING game_id
+            ), reminders AS (
+              INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time)
+              SELECT DISTINCT game.id, minutes, game.scheduled_at - make_interval(mins => minutes)
+              FROM game_sessions AS game, unnest(game.reminder_minutes) AS minutes
+              WHERE game.status = 'SCHEDULED'
+                AND game.scheduled_at - make_interval(mins => minutes) > statement_timestamp()
+              ON CONFLICT (game_id, reminder_minutes) DO NOTHING
+              RETURNING game_id
+            )
+            SELECT
+              (SELECT count(*) FROM transitions)::int AS transitions,
+              (SELECT count(*) FROM reminders)::int AS reminders,
+              (SELECT count(DISTINCT game_id) FROM (TABLE transitions UNION ALL TABLE reminders) AS planned)::int
+                AS games`,
+          ([row]) => row ?? { games: 0, transitions: 0, reminders: 0 }
+        ),
 
         dropPendingTransitions: (id) =>
           Effect.asVoid(sql`DELETE FROM game_status_schedule WHERE game_id = ${id}::uuid AND executed = FALSE`),

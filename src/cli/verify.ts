@@ -1,0 +1,73 @@
+/** `kickoff verify`: holds the record of a window of time against the promises; exit 1 if anything contradicts them. */
+import { DateTime, Duration, Effect, Schema } from "effect"
+import { Command, Flag } from "effect/cli"
+import { BadArgument } from "./failures.ts"
+
+/** A promise was not kept; the report has been printed. */
+export class PromiseBroken extends Schema.TaggedError<PromiseBroken>()("PromiseBroken", { count: Schema.Int }) {
+  override get message() {
+    return `${this.count} ${this.count === 1 ? "finding contradicts" : "findings contradict"} the promises`
+  }
+}
+
+const since = Flag.String("since").pipe(
+  Flag.withDescription('How far the window reaches back, like "24 hours" or "7 days"'),
+  Flag.withDefault("24 hours")
+)
+
+const json = Flag.Boolean("json").pipe(Flag.withDescription("Print the report as JSON"), Flag.withDefault(false))
+
+const toDuration = (text: string) =>
+  /^\d+ (second|minute|hour|day|week)s?$/.test(text)
+    ? // The pattern is the form that it reads.
+      Effect.fromOption(Duration.fromInput(text as Duration.Input))
+    : Effect.fail(undefined)
+
+const print = (text: string) => Effect.sync(() => process.stdout.write(`${text}\n`))
+
+export const verify = Command.make(
+  "verify",
+  { since, json },
+  Effect.fnUntraced(function* ({ json, since }) {
+    const reach = yield* Effect.mapError(
+      toDuration(since),
+      () => new BadArgument({ name: "--since", detail: 'Expected a time like "24 hours" or "7 days"' })
+    )
+    const { isClean, LedgerRepository, verify, withDatabase } = yield* Effect.promise(() => import("./ledger.ts"))
+    const now = yield* DateTime.now
+    const window = { from: DateTime.subtractDuration(now, reach), to: DateTime.addDuration(now, "1 minute") }
+    const showProgress = process.stderr.isTTY
+    const report = yield* withDatabase(
+      verify(window, (name) =>
+        Effect.sync(() => {
+          if (showProgress) process.stderr.write(`\r\u001B[Kchecking: ${name}`)
+        })
+      ).pipe(Effect.provide(LedgerRepository.layer))
+    )
+    if (showProgress) process.stderr.write("\r\u001B[K")
+
+    if (json) {
+      yield* print(
+        JSON.stringify({
+          from: DateTime.formatIso(report.window.from),
+          to: DateTime.formatIso(report.window.to),
+          effects: report.effects,
+          clean: isClean(report),
+          checks: report.checks
+        })
+      )
+    } else {
+      yield* print(`${report.effects} rows took effect since ${DateTime.formatIso(report.window.from)}`)
+      for (const check of report.checks) {
+        yield* print(
+          `${check.count === 0 ? "ok  " : "FAIL"} ${check.promise}${check.count === 0 ? "" : `: ${check.count} not`}`
+        )
+        for (const { detail, game_id } of check.examples) yield* print(`     game ${game_id ?? "-"}: ${detail}`)
+        const hidden = check.count - check.examples.length
+        if (hidden > 0) yield* print(`     and ${hidden} more`)
+      }
+    }
+    const count = report.checks.reduce((sum, check) => sum + check.count, 0)
+    if (count > 0) yield* new PromiseBroken({ count })
+  })
+).pipe(Command.withDescription("Prove from the record that everything due happened once, on time, and was told"))

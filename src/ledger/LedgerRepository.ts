@@ -1,0 +1,205 @@
+/**
+ * Reads and prunes the record of what was done (`ledger`) and what the broker confirmed (`confirmations`).
+ *
+ * Each check is one statement that finds what contradicts a promise. None of them locks anything.
+ */
+import { Context, type DateTime, Duration, Effect, Layer } from "effect"
+import { SqlClient, type SqlError, type Statement } from "effect/sql"
+
+/** Something that contradicts a promise; which of the members are known depends on the check. */
+export interface Offender {
+  readonly game_id: string | null
+  readonly source_id: string | null
+  readonly detail: string
+}
+
+/** The offenders of a check: how many there are, and the first few. */
+export interface Findings {
+  readonly count: number
+  readonly examples: ReadonlyArray<Offender>
+}
+
+export interface Window {
+  readonly from: DateTime.Utc
+  readonly to: DateTime.Utc
+}
+
+/** How many of the rows of a check are shown. */
+const shown = 20
+
+/** How long something due may wait before it counts as overdue: longer than any pause between two looks at a held row. */
+const patience = "5 seconds"
+
+type Check = (window: Window) => Effect.Effect<Findings, SqlError.SqlError>
+
+export class LedgerRepository extends Context.Service<
+  LedgerRepository,
+  {
+    /** How many rows took effect in the window. */
+    readonly countEffects: (window: Window) => Effect.Effect<number, SqlError.SqlError>
+    /** Rows that took effect more than once for the same due time. */
+    readonly findRepeated: Check
+    /** Rows that took effect before they were due. */
+    readonly findEarly: Check
+    /** Rows that are due and not done, and that nothing holds back. */
+    readonly findOverdue: Check
+    /** Rows that are done without a record of it. */
+    readonly findUnrecorded: Check
+    /** Effects whose event is neither confirmed nor waiting nor a dead letter. */
+    readonly findUntold: Check
+    /** Games whose status asks for a pending row that is not there. */
+    readonly findUnplanned: Check
+    /** Parked rows without a dead letter, and dead letters without a row. */
+    readonly findOrphans: Check
+    /** Forgets a batch of what is older, and returns how many rows that were; zero when there is nothing left. */
+    readonly prune: (retention: Duration.Duration) => Effect.Effect<number, SqlError.SqlError>
+  }
+>()("kickoff/ledger/LedgerRepository") {
+  static readonly layer = Layer.effect(
+    LedgerRepository,
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+
+      /** The offenders that a query selects as `game_id`, `source_id`, `detail`. */
+      const find = (query: Statement.Fragment) =>
+        Effect.map(
+          sql<Offender & { readonly count: number }>`
+            SELECT game_id, source_id, detail, (count(*) OVER ())::int AS count
+            FROM (${query}) AS offender
+            LIMIT ${shown}`,
+          (rows): Findings => ({
+            count: rows[0]?.count ?? 0,
+            examples: rows.map(({ detail, game_id, source_id }) => ({ game_id, source_id, detail }))
+          })
+        )
+
+      const bounds = ({ from, to }: Window) => sql`
+        recorded_at >= ${toDate(from)}::timestamptz AND recorded_at < ${toDate(to)}::timestamptz`
+
+      /** The ledger's batches in the window, one row per schedule row. */
+      const effects = (window: Window) => sql`
+        SELECT batch.recorded_at, batch.replica, batch.kind, entry.*
+        FROM ledger AS batch
+        CROSS JOIN LATERAL unnest(
+          batch.source_ids, batch.game_ids, batch.targets, batch.due_at, batch.outcomes, batch.event_ids
+        ) AS entry (source_id, game_id, target, due, outcome, event_id)
+        WHERE ${bounds(window)} AND entry.outcome IN ('applied', 'sent')`
+
+      /** The rows of both schedules under one set of names. */
+      const rows = sql`
+        SELECT 'status-transition' AS kind, id, game_id, target_status AS target, transition_time AS due,
+          executed AS done, executed_at AS done_at, outcome, hold
+        FROM game_status_schedule
+        UNION ALL
+        SELECT 'notification', id, game_id, reminder_minutes::text, notification_time, sent, sent_at, outcome, hold
+        FROM notification_schedule`
+
+      return LedgerRepository.of({
+        countEffects: (window) =>
+          Effect.map(
+            sql<{ readonly count: number }>`SELECT count(*)::int AS count FROM (${effects(window)}) AS effect`,
+            ([row]) => row?.count ?? 0
+          ),
+
+        findRepeated: (window) =>
+          find(sql`
+            SELECT game_id, source_id, kind || ' ' || target || ' took effect ' || count(*) || ' times for ' || due AS detail
+            FROM (${effects(window)}) AS effect
+            GROUP BY game_id, source_id, kind, target, due
+            HAVING count(*) > 1`),
+
+        findEarly: (window) =>
+          find(sql`
+            SELECT game_id, source_id, kind || ' ' || target || ' was due at ' || due || ' and done at ' || recorded_at AS detail
+            FROM (${effects(window)}) AS effect
+            WHERE due > recorded_at`),
+
+        findOverdue: () =>
+          find(sql`
+            SELECT game_id, id AS source_id, kind || ' ' || target || ' has been due since ' || due AS detail
+            FROM (${rows}) AS row
+            WHERE done = FALSE AND (hold IS NULL OR hold = 'retry')
+              AND due < statement_timestamp() - ${patience}::interval`),
+
+        findUnrecorded: (window) =>
+          find(sql`
+            SELECT row.game_id, row.id AS source_id,
+              row.kind || ' ' || row.target || ' was done at ' || row.done_at || ' and is not in the ledger' AS detail
+            FROM (${rows}) AS row
+            LEFT JOIN (
+              SELECT unnest(source_ids) AS source_id FROM ledger WHERE ${bounds(window)}
+            ) AS recorded ON recorded.source_id = row.id
+            WHERE row.done AND recorded.source_id IS NULL
+              AND row.done_at >= ${toDate(window.from)}::timestamptz AND row.done_at < ${toDate(window.to)}::timestamptz`),
+
+        findUntold: (window) =>
+          find(sql`
+            SELECT effect.game_id, effect.source_id,
+              effect.kind || ' ' || effect.target || ' of ' || effect.recorded_at || ' lost its event ' || effect.event_id
+                AS detail
+            FROM (${effects(window)}) AS effect
+            LEFT JOIN (
+              SELECT unnest(event_ids) AS event_id FROM confirmations
+              WHERE confirmed_at >= ${toDate(window.from)}::timestamptz
+              UNION ALL SELECT event_id FROM outbox
+              UNION ALL SELECT source_id FROM dead_letters WHERE kind = 'event'
+            ) AS told ON told.event_id = effect.event_id
+            WHERE effect.event_id IS NOT NULL AND told.event_id IS NULL`),
+
+        findUnplanned: () =>
+          find(sql`
+            SELECT game.id AS game_id, NULL::uuid AS source_id,
+              'a game that is ' || game.status || ' has no pending row for ' || wanted.target AS detail
+            FROM game_sessions AS game
+            JOIN (VALUES ('SCHEDULED', 'IN_PROGRESS'), ('SCHEDULED', 'COMPLETED'), ('IN_PROGRESS', 'COMPLETED'))
+              AS wanted (status, target) ON wanted.status = game.status
+            LEFT JOIN game_status_schedule AS row
+              ON row.game_id = game.id AND row.target_status = wanted.target AND row.executed = FALSE
+            WHERE row.id IS NULL`),
+
+        findOrphans: () =>
+          find(sql`
+            SELECT row.game_id, row.id AS source_id, row.kind || ' ' || row.target || ' is parked without a dead letter' AS detail
+            FROM (${rows}) AS row
+            WHERE row.hold = 'parked' AND row.done = FALSE
+              AND NOT EXISTS (SELECT FROM dead_letters AS letter WHERE letter.source_id = row.id)
+            UNION ALL
+            SELECT letter.game_id, letter.source_id, 'dead letter ' || letter.id || ' is about a row that is gone'
+            FROM dead_letters AS letter
+            LEFT JOIN (${rows}) AS row ON row.id = letter.source_id
+            WHERE letter.resolved_at IS NULL AND letter.kind <> 'event' AND row.id IS NULL`),
+
+        prune: (retention) =>
+          Effect.map(
+            sql<{ readonly count: number }>`
+              WITH cutoff AS (
+                SELECT statement_timestamp() - ${Duration.toSeconds(retention)}::float8 * interval '1 second' AS instant
+              ), entries AS (
+                DELETE FROM ledger WHERE id IN (
+                  SELECT id FROM ledger WHERE recorded_at < (SELECT instant FROM cutoff)
+                  ORDER BY recorded_at LIMIT ${batch} FOR UPDATE SKIP LOCKED
+                ) RETURNING id
+              ), confirmed AS (
+                DELETE FROM confirmations WHERE id IN (
+                  SELECT id FROM confirmations WHERE confirmed_at < (SELECT instant FROM cutoff)
+                  ORDER BY confirmed_at LIMIT ${batch} FOR UPDATE SKIP LOCKED
+                ) RETURNING id
+              ), letters AS (
+                DELETE FROM dead_letters WHERE id IN (
+                  SELECT id FROM dead_letters WHERE resolved_at < (SELECT instant FROM cutoff)
+                  LIMIT ${batch} FOR UPDATE SKIP LOCKED
+                ) RETURNING id
+              )
+              SELECT ((SELECT count(*) FROM entries) + (SELECT count(*) FROM confirmed)
+                + (SELECT count(*) FROM letters))::int AS count`,
+            ([row]) => row?.count ?? 0
+          )
+      })
+    })
+  )
+}
+
+/** How many rows of a table one statement forgets: few enough to be done in milliseconds. */
+const batch = 1000
+
+const toDate = (instant: DateTime.Utc): Date => new Date(instant.epochMilliseconds)

@@ -1,0 +1,210 @@
+/** The record of what was done, and the proof that is made of it, on a real database. */
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Duration, Effect, Layer, Queue } from "effect"
+import { SqlClient } from "effect/sql"
+import { GameRepository } from "../../src/games/GameRepository.ts"
+import { Games } from "../../src/games/Games.ts"
+import { LedgerRepository } from "../../src/ledger/LedgerRepository.ts"
+import { isClean, verify } from "../../src/ledger/Verification.ts"
+import { Broker, engine, engineLayer } from "../support/engine.ts"
+import { eventually, insertGame, insertTransition } from "../support/games.ts"
+
+const layer = () =>
+  Layer.mergeAll(Games.layer, LedgerRepository.layer, GameRepository.layer).pipe(Layer.provideMerge(engineLayer()))
+
+/** What the checks find since a minute ago, by name. */
+const findings = Effect.gen(function* () {
+  const now = yield* DateTime.now
+  const report = yield* verify({
+    from: DateTime.subtractDuration(now, "1 minute"),
+    to: DateTime.addDuration(now, "1 minute")
+  })
+  return {
+    report,
+    found: Object.fromEntries(
+      report.checks.filter((check) => check.count > 0).map((check) => [check.name, check.count])
+    )
+  }
+})
+
+/** A game that was planned, started and completed by the running engine, with all its events published. */
+const played = Effect.gen(function* () {
+  const games = yield* Games
+  const broker = yield* Broker
+  const sql = yield* SqlClient.SqlClient
+  yield* Effect.forkScoped(engine)
+  const now = yield* DateTime.now
+  const game = yield* games.create({
+    guild_id: "guild",
+    title: "a game",
+    scheduled_at: DateTime.addDuration(now, Duration.millis(50)),
+    expected_duration_minutes: 0
+  })
+  while ((yield* Queue.take(broker.received)).type !== "game.completed");
+  yield* eventually(sql<object>`SELECT id FROM outbox`, (rows) => rows.length === 0)
+  return game
+})
+
+describe("verify", () => {
+  it.live("finds nothing in an empty database", () =>
+    Effect.gen(function* () {
+      const { report } = yield* findings
+      assert.isTrue(isClean(report))
+      assert.strictEqual(report.effects, 0)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds nothing after a game went its way", () =>
+    Effect.gen(function* () {
+      yield* played
+      const { found, report } = yield* findings
+      assert.deepStrictEqual(found, {})
+      assert.strictEqual(report.effects, 2)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds nothing after games were started, completed, moved, cancelled and deleted by hand", () =>
+    Effect.gen(function* () {
+      const games = yield* Games
+      const now = yield* DateTime.now
+      const plan = games.create({
+        guild_id: "guild",
+        title: "a game",
+        scheduled_at: DateTime.addDuration(now, "1 hour")
+      })
+      const started = yield* plan
+      yield* games.edit(started.id, { status: "IN_PROGRESS" })
+      const completed = yield* plan
+      yield* games.edit(completed.id, { status: "IN_PROGRESS" })
+      yield* games.edit(completed.id, { status: "COMPLETED" })
+      const moved = yield* plan
+      yield* games.edit(moved.id, { scheduled_at: DateTime.addDuration(now, "2 hours") })
+      yield* games.cancel((yield* plan).id)
+      yield* games.remove((yield* plan).id)
+      assert.deepStrictEqual((yield* findings).found, {})
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("keeps the evidence of a game that was deleted", () =>
+    Effect.gen(function* () {
+      const games = yield* Games
+      const game = yield* played
+      yield* games.remove(game.id)
+      assert.strictEqual((yield* findings).report.effects, 2)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds a row that took effect twice", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* played
+      yield* sql`
+        INSERT INTO ledger (replica, kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids)
+        SELECT 'another', kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids
+        FROM ledger WHERE 'IN_PROGRESS' = ANY(targets)`
+      const { found, report } = yield* findings
+      assert.deepStrictEqual(found, { repeated: 1 })
+      assert.match(report.checks[0]?.examples[0]?.detail ?? "", /IN_PROGRESS took effect 2 times/)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds an effect that came before its time", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* played
+      yield* sql`UPDATE ledger SET recorded_at = due_at[1] - interval '1 millisecond' WHERE 'IN_PROGRESS' = ANY(targets)`
+      assert.deepStrictEqual((yield* findings).found, { early: 1 })
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds an effect whose event is lost, and is content while the event waits or is a dead letter", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* played
+      const [row] = yield* sql<{ readonly event_id: string }>`SELECT event_ids[1] AS event_id FROM ledger LIMIT 1`
+      const eventId = row?.event_id ?? ""
+      yield* sql`UPDATE confirmations SET event_ids = array_remove(event_ids, ${eventId}::uuid)`
+      assert.deepStrictEqual((yield* findings).found, { untold: 1 })
+      yield* sql`
+        INSERT INTO dead_letters (kind, source_id, error, message, attempts, payload)
+        VALUES ('event', ${eventId}, 'EventRefused', 'nack', 8, '{}')`
+      assert.deepStrictEqual((yield* findings).found, {})
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds a row that is done and not on record", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* played
+      yield* sql`DELETE FROM ledger WHERE 'COMPLETED' = ANY(targets)`
+      assert.deepStrictEqual((yield* findings).found, { unrecorded: 1 })
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds what is overdue, and leaves alone what rests as a dead letter", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const id = yield* insertGame(-60_000)
+      const row = yield* insertTransition(id, "IN_PROGRESS", -60_000)
+      yield* insertTransition(id, "COMPLETED", 60_000)
+      assert.deepStrictEqual((yield* findings).found, { overdue: 1 })
+      yield* sql`UPDATE game_status_schedule SET hold = 'parked' WHERE id = ${row}`
+      assert.deepStrictEqual((yield* findings).found, { orphans: 1 })
+      yield* sql`
+        INSERT INTO dead_letters (kind, source_id, game_id, error, message, attempts, payload)
+        VALUES ('status-transition', ${row}, ${id}, 'ConstraintError', 'refused', 8, '{}')`
+      assert.deepStrictEqual((yield* findings).found, {})
+      yield* sql`DELETE FROM game_sessions`
+      assert.deepStrictEqual((yield* findings).found, { orphans: 1 })
+    }).pipe(Effect.provide(layer()))
+  )
+})
+
+describe("backfill", () => {
+  it.live("plans what games written by other means lack, and nothing the second time", () =>
+    Effect.gen(function* () {
+      const repository = yield* GameRepository
+      const scheduled = yield* insertGame(3_600_000 * 2)
+      const running = yield* insertGame(-60_000, { status: "IN_PROGRESS" })
+      yield* insertGame(-60_000, { status: "COMPLETED" })
+      yield* insertGame(60_000, { status: "CANCELLED" })
+      assert.deepStrictEqual((yield* findings).found, { unplanned: 3 })
+      assert.deepStrictEqual(yield* repository.backfill, { games: 2, transitions: 3, reminders: 2 })
+      assert.deepStrictEqual((yield* findings).found, {})
+      assert.deepStrictEqual(yield* repository.backfill, { games: 0, transitions: 0, reminders: 0 })
+      const sql = yield* SqlClient.SqlClient
+      const rows =
+        yield* sql`SELECT game_id, target_status FROM game_status_schedule ORDER BY target_status, transition_time DESC`
+      assert.deepStrictEqual(rows, [
+        { game_id: scheduled, target_status: "COMPLETED" },
+        { game_id: running, target_status: "COMPLETED" },
+        { game_id: scheduled, target_status: "IN_PROGRESS" }
+      ])
+    }).pipe(Effect.provide(layer()))
+  )
+})
+
+describe("the retention", () => {
+  it.live("forgets what is older, in batches, and keeps open dead letters", () =>
+    Effect.gen(function* () {
+      const ledger = yield* LedgerRepository
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`
+        INSERT INTO ledger (recorded_at, replica, kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids)
+        SELECT now() - n * interval '1 day', 'r', 'notification', '{}', '{}', '{}', '{}', '{}', '{}', '{}'
+        FROM generate_series(0, 2500) AS n`
+      yield* sql`INSERT INTO confirmations (confirmed_at, replica, event_ids) VALUES (now() - interval '90 days', 'r', '{}')`
+      yield* sql`
+        INSERT INTO dead_letters (kind, source_id, error, message, attempts, payload, created_at, resolved_at)
+        VALUES ('event', gen_random_uuid(), 'e', 'open', 8, '{}', now() - interval '90 days', NULL),
+          ('event', gen_random_uuid(), 'e', 'resolved', 8, '{}', now() - interval '90 days', now() - interval '80 days')`
+      const counts: Array<number> = []
+      for (let count = -1; count !== 0; counts.push(count)) count = yield* ledger.prune(Duration.days(30))
+      assert.deepStrictEqual(counts, [1002, 1000, 471, 0])
+      const [left] = yield* sql`
+        SELECT (SELECT count(*) FROM ledger)::int AS entries, (SELECT count(*) FROM confirmations)::int AS confirmations,
+          (SELECT count(*) FROM dead_letters)::int AS letters`
+      assert.deepStrictEqual(left, { entries: 30, confirmations: 0, letters: 1 })
+    }).pipe(Effect.provide(layer()))
+  )
+})
