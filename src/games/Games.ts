@@ -5,7 +5,7 @@
  * The game's row is locked before anything is judged, so a decision never rests on a status, version or time that
  * somebody else is just changing. The clock's own transitions take the same lock.
  */
-import { Cause, Context, DateTime, Effect, Exit, Layer, Option, Schema } from "effect"
+import { Cause, Context, DateTime, Effect, Exit, Layer, Option, Schema, Semaphore } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { createHash } from "node:crypto"
 import type { DeadLetterKind } from "../domain/DeadLetter.ts"
@@ -106,6 +106,9 @@ export class Games extends Context.Service<
         }
       })
 
+      // A burst of new games is worked off a few at a time, so that it leaves the clock its share of this process.
+      const creating = yield* Semaphore.make(3)
+
       const createOnce = Effect.fnUntraced(function* (game: NewGame, key: string) {
         const hash = requestHash(game)
         const reserved = yield* repository.takeKey(key, hash)
@@ -154,7 +157,9 @@ export class Games extends Context.Service<
       return Games.of({
         create: Effect.fn("Games.create")((game: NewGame, key?: string) =>
           key === undefined
-            ? Effect.onExit(repository.create(toColumns(game), Option.none()), () => signal.committed)
+            ? creating.withPermit(
+                Effect.onExit(repository.create(toColumns(game), Option.none()), () => signal.committed)
+              )
             : write(createOnce(game, key))
         ),
         get: Effect.fn("Games.get")((id: GameId) => required(id)(read(repository.find(id)))),

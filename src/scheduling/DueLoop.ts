@@ -5,7 +5,7 @@
  * What is due is judged by the database's clock alone; this process's clock only measures how long to sleep. A hint
  * never replaces a look at the table, and a hint that comes during the look is kept for the next one.
  */
-import { Clock, Duration, Effect, Metric, Option, Queue, Schedule } from "effect"
+import { Clock, Duration, Effect, LogLevel, Metric, Option, Queue, Schedule } from "effect"
 import type { SqlError } from "effect/sql"
 import { Health, type Loop } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
@@ -48,20 +48,23 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   const beat = (next: Duration.Duration) => health.beat(loop, Duration.sum(next, slack))
   const { waitOut } = makeOutages(loop, beat(Duration.zero))
 
+  const committedLateness = Metric.withAttributes(Metrics.committedLateness, { kind: repository.kind })
+  const context = yield* Effect.context()
+
+  /** The relay waits meanwhile, so a thousand rows are counted in one go. */
   const report = Effect.fnUntraced(function* (rows: ReadonlyArray<Processed>, elapsed: Duration.Duration) {
     for (const row of rows) {
-      yield* Metric.update(
-        Metric.withAttributes(Metrics.scheduleRows, { kind: repository.kind, outcome: row.outcome }),
-        1
-      )
       if (row.outcome === "applied" || row.outcome === "sent") {
-        yield* Metric.update(
-          Metric.withAttributes(Metrics.committedLateness, { kind: repository.kind }),
-          (row.lateness_ms + Duration.toMillis(elapsed)) / 1000
-        )
+        committedLateness.updateUnsafe((row.lateness_ms + Duration.toMillis(elapsed)) / 1000, context)
       }
+    }
+    for (const [outcome, { length }] of Map.groupBy(rows, (row) => row.outcome)) {
+      yield* Metric.update(Metric.withAttributes(Metrics.scheduleRows, { kind: repository.kind, outcome }), length)
+    }
+    const debug = yield* LogLevel.isEnabled("Debug")
+    for (const row of rows) {
       if (row.outcome === "parked") yield* logParked(row, "it can never be applied, see its dead letter")
-      else {
+      else if (debug) {
         yield* Effect.logDebug(`${row.target}: ${row.outcome}`).pipe(
           Effect.annotateLogs({ game_id: row.game_id, due_at: row.due_at, lateness_ms: row.lateness_ms })
         )
