@@ -6,12 +6,14 @@
 import { NodeServices } from "@effect/platform-node"
 import { Cause, Config, Effect, Exit, Layer, Option, type Redacted, References } from "effect"
 import packageJson from "../../package.json" with { type: "json" }
-import { GameRepository } from "../games/GameRepository.ts"
+import { DeadLetters } from "../deadLetters/DeadLetters.ts"
 import { Games } from "../games/Games.ts"
 import { HttpServer } from "../http/HttpServer.ts"
 import { InProcessPublisher } from "../messaging/InProcessPublisher.ts"
 import { Publisher } from "../messaging/Publisher.ts"
 import { RabbitPublisher } from "../messaging/RabbitPublisher.ts"
+import { LedgerRepository } from "../ledger/LedgerRepository.ts"
+import * as Retention from "../ledger/Retention.ts"
 import { Health } from "../observability/Health.ts"
 import * as Logging from "../observability/logging.ts"
 import { OutboxRepository } from "../outbox/OutboxRepository.ts"
@@ -104,10 +106,11 @@ const layer = (addresses: Addresses) => {
     )
   )
   return Layer.mergeAll(
-    HttpServer.layer.pipe(Layer.provide(Games.layer.pipe(Layer.provide(GameRepository.layer)))),
+    HttpServer.layer.pipe(Layer.provide(Games.layer), Layer.provide(DeadLetters.layer)),
     StatusTransitionRepository.layer.pipe(Layer.provide(session("status-transitions"))),
     NotificationRepository.layer.pipe(Layer.provide(session("notifications"))),
-    OutboxRepository.layer.pipe(Layer.provide(session("outbox")))
+    OutboxRepository.layer.pipe(Layer.provide(session("outbox"))),
+    LedgerRepository.layer
   ).pipe(
     Layer.provideMerge(OutboxSignal.layer),
     Layer.provide(pool),
@@ -139,7 +142,8 @@ const runDaemons = (addresses: Addresses) =>
         signal.run,
         ...whenPlayed("status-transitions", Effect.flatMap(StatusTransitionRepository, DueLoop.run)),
         ...whenPlayed("notifications", Effect.flatMap(NotificationRepository, DueLoop.run)),
-        ...whenPlayed("outbox", Relay.run(addresses.listenUrl))
+        ...whenPlayed("outbox", Relay.run(addresses.listenUrl)),
+        ...whenPlayed("outbox", Retention.run)
       ],
       { concurrency: "unbounded", discard: true }
     )

@@ -6,8 +6,11 @@ import { InstantColumn, NullableInstantColumn } from "./Instant.ts"
 export const DeadLetterKind = Schema.Literals(["status-transition", "notification", "event"])
 export type DeadLetterKind = typeof DeadLetterKind.Type
 
+export const DeadLetterId = Schema.String.pipe(Schema.check(Schema.isUUID()), Schema.brand("DeadLetterId"))
+export type DeadLetterId = typeof DeadLetterId.Type
+
 export class DeadLetter extends Model.Class<DeadLetter>("DeadLetter")({
-  id: Schema.String,
+  id: DeadLetterId,
   kind: DeadLetterKind,
   source_id: Schema.String,
   game_id: Schema.NullOr(Schema.String),

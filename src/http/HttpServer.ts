@@ -14,6 +14,7 @@ import { Api, ProcessApi } from "./api/Api.ts"
 import { answerClientErrors } from "./clientErrors.ts"
 import { renderDocs } from "./docs.ts"
 import * as Edge from "./edge.ts"
+import * as DeadLettersHandlers from "./handlers/deadLetters.ts"
 import * as GamesHandlers from "./handlers/games.ts"
 import * as OperationsHandlers from "./handlers/operations.ts"
 import { makeMatchPath } from "./routes.ts"
@@ -90,7 +91,7 @@ const docs = HttpRouter.use((router) => {
 })
 
 const apiRoutes = Layer.mergeAll(HttpApiBuilder.layer(Api, { openapiPath: descriptionPath }), docs).pipe(
-  Layer.provide([GamesHandlers.layer, OperationsHandlers.layer]),
+  Layer.provide([GamesHandlers.layer, DeadLettersHandlers.layer, OperationsHandlers.layer]),
   Layer.provide(Edge.layer(makeMatchPath(Api, [descriptionPath, docsPath])))
 )
 

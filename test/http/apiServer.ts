@@ -1,5 +1,6 @@
 /** A real server on a free port with a fresh database behind it, and requests to it as a client would send them. */
 import { Context, Effect, Layer, Queue, Ref } from "effect"
+import { DeadLetters } from "../../src/deadLetters/DeadLetters.ts"
 import { Games } from "../../src/games/Games.ts"
 import { HttpServer } from "../../src/http/HttpServer.ts"
 import { type BrokerState, Publisher } from "../../src/messaging/Publisher.ts"
@@ -61,7 +62,7 @@ export const surroundingsLayer = Layer.effectContext(
 /** The server with everything it needs but a database. */
 export const serverLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
   HttpServer.layer.pipe(
-    Layer.provideMerge(Games.layer),
+    Layer.provideMerge(Layer.merge(Games.layer, DeadLetters.layer)),
     Layer.provideMerge(Layer.mergeAll(Health.layer, signalLayer, surroundingsLayer)),
     Layer.provideMerge(Settings.layerWith({ httpPort: 0, ...settings }))
   )

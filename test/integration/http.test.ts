@@ -552,6 +552,10 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
         "/v1/games/{id}",
         "/v1/games/{id}/cancel",
         "/v1/games/{id}/schedule",
+        "/v1/dead-letters",
+        "/v1/dead-letters/{id}",
+        "/v1/dead-letters/{id}/replay",
+        "/v1/dead-letters/{id}/discard",
         "/health/live",
         "/health/ready",
         "/metrics"

@@ -1,12 +1,13 @@
 /** The whole API, and the part of it that processes without the role `api` serve. */
 import packageJson from "../../../package.json" with { type: "json" }
 import { HttpApi, OpenApi } from "effect/http-api"
+import { DeadLettersApi } from "./DeadLettersApi.ts"
 import { GamesApi } from "./GamesApi.ts"
 import { OperationsApi } from "./OperationsApi.ts"
 
 /** What a process with the role `api` serves. */
 export class Api extends HttpApi.make("kickoff")
-  .add(GamesApi, OperationsApi)
+  .add(GamesApi, DeadLettersApi, OperationsApi)
   .annotate(OpenApi.Title, "Kickoff")
   .annotate(OpenApi.Version, packageJson.version)
   .annotate(

@@ -1,5 +1,5 @@
 /** The routes of games, without their implementation: what goes in, what comes out, what can be wrong. */
-import { Schema, SchemaTransformation } from "effect"
+import { Schema } from "effect"
 import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Game, GameId, GamePatch, NewGame } from "../../domain/Game.ts"
 import { GameStatus } from "../../domain/GameStatus.ts"
@@ -8,6 +8,7 @@ import { Reminder } from "../../domain/Reminder.ts"
 import { StatusTransition } from "../../domain/StatusTransition.ts"
 import { Cursor } from "./cursor.ts"
 import { IfMatch } from "./entityTag.ts"
+import { Instant, Limit } from "./fields.ts"
 import {
   DatabaseUnavailable,
   GameNotEditableProblem,
@@ -17,9 +18,6 @@ import {
   VersionMismatchProblem
 } from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
-
-/** Instants in answers: whatever the column holds, also what another application has put there. */
-const Instant = Schema.DateTimeUtcFromString.annotate({ format: "date-time" })
 
 /** A game as clients see it. */
 export const GameBody = Schema.Struct({
@@ -65,17 +63,6 @@ const IdempotencyKey = Schema.String.annotate({
       /^[\x20-\x7e]{1,255}$/.test(key) ? undefined : "Expected 1 to 255 printable ASCII characters"
     )
   )
-)
-
-const Limit = Schema.String.annotate({ description: "1 to 200, default 50" }).pipe(
-  Schema.check(
-    Schema.makeFilter((text: string) =>
-      /^\d{1,3}$/.test(text) && Number(text) >= 1 && Number(text) <= 200
-        ? undefined
-        : "Expected a whole number from 1 to 200"
-    )
-  ),
-  Schema.decodeTo(Schema.Int, SchemaTransformation.transform({ decode: Number, encode: String }))
 )
 
 const path = { id: GameId }

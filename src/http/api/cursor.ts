@@ -1,9 +1,9 @@
 /**
- * The cursor of a list: opaque to clients, inside the place of the last game they saw.
+ * The cursor of a list: opaque to clients, inside the place of the last entry they saw.
  *
- * It carries microseconds, as the column does: with milliseconds, games of the same millisecond would be skipped.
+ * It carries microseconds, as the column does: with milliseconds, entries of the same millisecond would be skipped.
  */
-import { Effect, Option, Schema, SchemaGetter, SchemaIssue } from "effect"
+import { Effect, Option, Schema, SchemaGetter, SchemaIssue, SchemaTransformation } from "effect"
 
 const Position = Schema.Struct({ scheduled_micros: Schema.BigInt, id: Schema.String })
 
@@ -35,4 +35,15 @@ export const Cursor = Schema.String.annotate({ description: "`next_cursor` of th
     ),
     encode: SchemaGetter.transform(toCursor)
   })
+)
+
+/** The same for lists in the order in which their entries were created. */
+export const CreationCursor = Cursor.pipe(
+  Schema.decodeTo(
+    Schema.Struct({ created_micros: Schema.BigInt, id: Schema.String }),
+    SchemaTransformation.transform({
+      decode: ({ id, scheduled_micros }) => ({ created_micros: scheduled_micros, id }),
+      encode: ({ created_micros, id }) => ({ scheduled_micros: created_micros, id })
+    })
+  )
 )

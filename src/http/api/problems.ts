@@ -53,6 +53,16 @@ export class VersionMismatchProblem extends HttpApiError.Problem<VersionMismatch
   title: "Version mismatch"
 }) {}
 
+export class DeadLetterNotFoundProblem extends HttpApiError.Problem<DeadLetterNotFoundProblem>()(
+  "DeadLetterNotFoundProblem",
+  { type: type("dead-letter-not-found"), status: 404, title: "Dead letter not found" }
+) {}
+
+export class DeadLetterResolvedProblem extends HttpApiError.Problem<DeadLetterResolvedProblem>()(
+  "DeadLetterResolvedProblem",
+  { type: type("dead-letter-resolved"), status: 409, title: "Dead letter was resolved already" }
+) {}
+
 /** The database is away, or somebody holds a lock for too long; comes with `Retry-After`. */
 export class DatabaseUnavailable extends HttpApiError.Problem<DatabaseUnavailable>()("DatabaseUnavailable", {
   type: type("database-unavailable"),

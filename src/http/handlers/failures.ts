@@ -1,6 +1,7 @@
 /** What the core's failures are to a client of the API. */
 import { Clock, Effect } from "effect"
 import type { SqlError } from "effect/sql"
+import type { DeadLetterNotFound, DeadLetterResolved } from "../../deadLetters/DeadLetters.ts"
 import type {
   GameNotEditable,
   GameNotFound,
@@ -12,6 +13,8 @@ import { describeSqlError } from "../../postgres/Database.ts"
 import { classify } from "../../postgres/failures.ts"
 import {
   DatabaseUnavailable,
+  DeadLetterNotFoundProblem,
+  DeadLetterResolvedProblem,
   GameNotEditableProblem,
   GameNotFoundProblem,
   IdempotencyConflictProblem,
@@ -56,5 +59,9 @@ export const makeToProblem = () => ({
   VersionMismatch: (error: VersionMismatch) => Effect.fail(new VersionMismatchProblem({ detail: error.message })),
   IdempotencyConflict: (error: IdempotencyConflict) =>
     Effect.fail(new IdempotencyConflictProblem({ detail: error.message })),
+  DeadLetterNotFound: (error: DeadLetterNotFound) =>
+    Effect.fail(new DeadLetterNotFoundProblem({ detail: error.message })),
+  DeadLetterResolved: (error: DeadLetterResolved) =>
+    Effect.fail(new DeadLetterResolvedProblem({ detail: error.message })),
   SqlError: makeSqlFailure()
 })
