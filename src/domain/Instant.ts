@@ -35,6 +35,15 @@ const objection = (text: string): string | undefined => {
   return undefined
 }
 
+/**
+ * The same instant in whole milliseconds, rounded up: cut off, a game would start before the time that was asked for.
+ * Only in the very last millisecond of the calendar there is nothing to round up to.
+ */
+const toMillis = (text: string): string => {
+  const beyond = /\.\d{3}\d*[1-9]/.test(text) ? 1 : 0
+  return new Date(Math.min(Date.parse(text) + beyond, endOfInstants - 1)).toISOString()
+}
+
 /** An instant in JSON and in the query string: RFC 3339 with an offset in, UTC with milliseconds out. */
 export const InstantFromString = Schema.String.annotate({ format: "date-time" }).pipe(
   Schema.check(
@@ -43,6 +52,7 @@ export const InstantFromString = Schema.String.annotate({ format: "date-time" })
       return expected === undefined ? undefined : `Expected ${expected}`
     })
   ),
+  Schema.decodeTo(Schema.String, SchemaTransformation.transform({ decode: toMillis, encode: (text: string) => text })),
   Schema.decodeTo(Schema.DateTimeUtc, SchemaTransformation.dateTimeUtcFromString)
 )
 
