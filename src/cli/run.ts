@@ -10,14 +10,16 @@ import { Cause, Config, Effect, Exit, Layer } from "effect"
 import { CliConfig, CliError, CliOutput, Command, GlobalFlag } from "effect/cli"
 import packageJson from "../../package.json" with { type: "json" }
 import { surviveClosedOutput } from "../observability/logging.ts"
+import { backfill } from "./backfill.ts"
 import { AlreadyLogged, BadArgument, describeConfigError } from "./failures.ts"
 import { health } from "./health.ts"
 import { migrate } from "./migrate.ts"
 import { serve } from "./serve.ts"
+import { verify } from "./verify.ts"
 
 const kickoff = Command.make("kickoff").pipe(
   Command.withDescription("The clock of a game-session platform. Without a command it serves."),
-  Command.withSubcommands([serve, migrate, health])
+  Command.withSubcommands([serve, migrate, health, verify, backfill])
 )
 
 /** Help and version go to standard output; what is wrong with a call is said by {@link describeExit}. */
