@@ -153,7 +153,12 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       (error) => classify(error) !== "infrastructure",
       () => Effect.flatMap(repository.listDue(limit), applyThese)
     ),
-    Effect.tap(() => Effect.sync(() => (limit = Math.min(limit + Math.ceil(limit / 8), batchSize)))),
+    Effect.tap((handled) =>
+      Effect.sync(() => {
+        // Where others hold everything, nothing was learned of the server's speed.
+        if (handled > 0) limit = Math.min(limit + Math.ceil(limit / 8), batchSize)
+      })
+    ),
     // The server may be so slow that a whole batch never ends in time; a single row does.
     Effect.tapError(() => Effect.sync(() => (limit = Math.max(1, Math.floor(limit / 4)))))
   )
