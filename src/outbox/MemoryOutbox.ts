@@ -31,13 +31,13 @@ export class MemoryOutbox extends Context.Service<
       const rests = (event: MemoryEvent, now: number) => event.retryAt !== undefined && event.retryAt > now
 
       const repository = OutboxRepository.of({
-        list: (limit) =>
+        list: (limit, exceptGames = []) =>
           Effect.map(Clock.currentTimeMillis, (now) => {
             const resting = new Set<string>()
             const listed: Array<WaitingEvent> = []
             for (const event of events.values()) {
               if (rests(event, now)) resting.add(event.game_id)
-              else if (!resting.has(event.game_id)) listed.push(event)
+              else if (!resting.has(event.game_id) && !exceptGames.includes(event.game_id)) listed.push(event)
             }
             return listed.slice(0, limit)
           }),

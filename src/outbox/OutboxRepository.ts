@@ -44,9 +44,12 @@ export class OutboxRepository extends Context.Service<
   {
     /**
      * The first events that may be published, in order. An event that rests after a failure, and all later ones of its
-     * game, are left out.
+     * game, are left out, and so are the games that are named.
      */
-    readonly list: (limit: number) => Effect.Effect<ReadonlyArray<WaitingEvent>, SqlError.SqlError>
+    readonly list: (
+      limit: number,
+      exceptGames?: ReadonlyArray<string>
+    ) => Effect.Effect<ReadonlyArray<WaitingEvent>, SqlError.SqlError>
     readonly look: Effect.Effect<OutboxLook, SqlError.SqlError>
     /** Forgets events that are confirmed, and records that they are. */
     readonly remove: (ids: ReadonlyArray<string>) => Effect.Effect<void, SqlError.SqlError>
@@ -66,7 +69,7 @@ export class OutboxRepository extends Context.Service<
       const answered = (yield* Database).within(answerDeadline)
 
       const list = Effect.fn("OutboxRepository.list")(
-        (limit: number) => sql<WaitingEvent>`
+        (limit: number, exceptGames: ReadonlyArray<string> = []) => sql<WaitingEvent>`
           SELECT event.id::text AS id, event.event_id, event.game_id, event.type, event.data,
             ${instantText(sql, sql`event.occurred_at`)} AS time,
             (extract(epoch FROM clock_timestamp() - event.due_at) * 1000)::float8 AS due_ms_ago
@@ -76,6 +79,7 @@ export class OutboxRepository extends Context.Service<
               SELECT FROM outbox AS resting
               WHERE resting.game_id = event.game_id AND resting.id < event.id AND resting.retry_at > now()
             )
+            ${exceptGames.length === 0 ? sql`` : sql`AND event.game_id <> ALL(${exceptGames}::uuid[])`}
           ORDER BY event.id
           LIMIT ${limit}`,
         answered

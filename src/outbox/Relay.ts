@@ -21,6 +21,12 @@ import { OutboxSignal } from "./OutboxSignal.ts"
 /** Most events that are read, and so under way, at once. */
 const window = 1000
 
+/**
+ * Most events of one game in a batch. They go one after the other, so a game with thousands of them would hold up the
+ * events of all the others.
+ */
+const perGame = 50
+
 /** How long the relay rests at most while events are there that cannot be published. */
 const impatience = Duration.seconds(1)
 
@@ -82,7 +88,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
 
   const publishBatch = (events: ReadonlyArray<WaitingEvent>): Effect.Effect<Published> =>
     Effect.map(
-      Effect.forEach([...Map.groupBy(events, (event) => event.game_id).values()], publishGame, {
+      Effect.forEach(byGame(events), (game) => publishGame(game.slice(0, perGame)), {
         concurrency: suspects.size === 0 ? "unbounded" : 1
       }),
       (games) => ({
@@ -111,7 +117,17 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
 
   /** Publishes one batch. Not interruptible: what was sent is waited for, so that a stop does not send it twice. */
   const step = Effect.gen(function* () {
-    const listed = yield* outbox.list(window)
+    const first = yield* outbox.list(window)
+    const games = byGame(first)
+    // A full window of few games is for the most part what must wait, so the other games get a window of their own.
+    const crowded = first.length === window && games.length < window / perGame
+    const others = crowded
+      ? yield* outbox.list(
+          window,
+          games.flatMap((game) => game.slice(0, 1).map((event) => event.game_id))
+        )
+      : []
+    const listed = [...first, ...others]
     const events = suspects.size === 0 ? listed : listed.filter((event) => suspects.has(event.event_id))
     if (events.length === 0) {
       suspects = new Set()
@@ -174,6 +190,10 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
     })
   )
 })
+
+const byGame = (events: ReadonlyArray<WaitingEvent>): ReadonlyArray<ReadonlyArray<WaitingEvent>> => [
+  ...Map.groupBy(events, (event) => event.game_id).values()
+]
 
 const without = (ids: ReadonlySet<string>, events: ReadonlyArray<WaitingEvent>): ReadonlySet<string> => {
   const gone = new Set(events.map((event) => event.event_id))

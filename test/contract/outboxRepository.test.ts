@@ -89,6 +89,20 @@ const suite = <E>(name: string, layer: Layer.Layer<MemoryOutbox | OutboxReposito
       }).pipe(Effect.provide(layer))
     )
 
+    it.live("leaves out the games that it is told to", () =>
+      Effect.gen(function* () {
+        const outbox = yield* OutboxRepository
+        const { append } = yield* MemoryOutbox
+        const [game, other] = [randomUUID(), randomUUID()]
+        yield* append(game, "game.created")
+        const free = yield* append(other, "game.created")
+        assert.deepStrictEqual(
+          (yield* outbox.list(10, [game])).map((event) => event.event_id),
+          [free]
+        )
+      }).pipe(Effect.provide(layer))
+    )
+
     it.live("makes a dead letter of an event after its last attempt, and the later ones of its game go on", () =>
       Effect.gen(function* () {
         const outbox = yield* OutboxRepository

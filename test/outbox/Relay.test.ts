@@ -227,6 +227,22 @@ describe("Relay", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("does not let a game with thousands of events hold up the others", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox
+      const broker = yield* Broker
+      for (let n = 0; n < 2500; n++) yield* outbox.append("hot", "game.updated")
+      const other = yield* outbox.append("g2", "game.started")
+      yield* Effect.forkScoped(
+        Effect.forever(Effect.flatMap(Queue.take(broker.arrivals), ({ verdict }) => confirm(verdict)))
+      )
+      yield* relaying
+      while ((yield* outbox.waiting).includes(other)) yield* Effect.yieldNow
+      assert.isAtLeast((yield* outbox.waiting).length, 2400)
+      yield* waiting([])
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("waits for the confirms of what it has sent before it stops", () =>
     Effect.gen(function* () {
       const outbox = yield* MemoryOutbox
