@@ -103,10 +103,13 @@ const nameOf = (schema: object | undefined): string | undefined =>
     ? schema.$ref.split("/").at(-1)
     : undefined
 
-/** A link to a named schema, the schema itself otherwise. */
+/** A link to a named schema, or to each of several; the schema itself otherwise. */
 const reference = (schema: object | undefined): string => {
   const name = nameOf(schema)
   if (name !== undefined) return html`<a href="#${name}"><code>${name}</code></a>`
+  if (schema !== undefined && "anyOf" in schema && Array.isArray(schema.anyOf)) {
+    return schema.anyOf.map(reference).join(" or ")
+  }
   return schema === undefined ? "" : json(schema)
 }
 

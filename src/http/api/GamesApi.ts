@@ -82,7 +82,13 @@ export class GamesApi extends HttpApiGroup.make("games")
       payload: NewGame,
       success: CreatedGame,
       error: [IdempotencyConflictProblem, DatabaseUnavailable]
-    }).annotate(OpenApi.Summary, "Plan a game"),
+    })
+      .annotate(OpenApi.Summary, "Plan a game")
+      .annotate(
+        OpenApi.Description,
+        "`expected_duration_minutes` is 60 and `reminder_minutes` [60, 15] if not given. Reminders whose time has passed " +
+          "are left out."
+      ),
     HttpApiEndpoint.get("list", "/games", {
       query: {
         guild_id: Schema.optionalKey(NewGame.fields.guild_id),
@@ -115,7 +121,8 @@ export class GamesApi extends HttpApiGroup.make("games")
       .annotate(OpenApi.Summary, "Change a game")
       .annotate(
         OpenApi.Description,
-        "`scheduled_at` can be changed while the game is SCHEDULED, duration and reminders until it is final. " +
+        "`status` goes SCHEDULED → IN_PROGRESS → COMPLETED, or from the first two to CANCELLED. " +
+          "`scheduled_at` can be changed while the game is SCHEDULED, duration and reminders until it is final. " +
           "What changes nothing answers the game as it is, without an event and with the same version."
       ),
     HttpApiEndpoint.post("cancel", "/games/:id/cancel", {
