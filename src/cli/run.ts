@@ -11,6 +11,7 @@ import { CliConfig, CliError, CliOutput, Command, GlobalFlag } from "effect/cli"
 import packageJson from "../../package.json" with { type: "json" }
 import { surviveClosedOutput } from "../observability/logging.ts"
 import { backfill } from "./backfill.ts"
+import { deadLetters } from "./deadLetters.ts"
 import { AlreadyLogged, BadArgument, describeConfigError } from "./failures.ts"
 import { health } from "./health.ts"
 import { migrate } from "./migrate.ts"
@@ -19,7 +20,7 @@ import { verify } from "./verify.ts"
 
 const kickoff = Command.make("kickoff").pipe(
   Command.withDescription("The clock of a game-session platform. Without a command it serves."),
-  Command.withSubcommands([serve, migrate, health, verify, backfill])
+  Command.withSubcommands([serve, migrate, health, verify, backfill, deadLetters])
 )
 
 /** Help and version go to standard output; what is wrong with a call is said by {@link describeExit}. */

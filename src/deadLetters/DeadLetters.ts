@@ -50,11 +50,14 @@ export interface Settled {
 
 /** What became of one of many letters. */
 export interface Attempt {
-  readonly letter: DeadLetter
+  readonly id: DeadLetterId
   readonly outcome: "replayed" | "discarded" | "superseded" | "refused"
   /** Why it was superseded or refused. */
   readonly reason: Option.Option<string>
 }
+
+/** What a person does to a letter. */
+export type Verb = "replay" | "discard"
 
 type Settling = Effect.Effect<Settled, DeadLetterNotFound | DeadLetterResolved | SqlError.SqlError>
 
@@ -69,12 +72,16 @@ export class DeadLetters extends Context.Service<
     /** Closes a letter for good. A schedule row stays parked, an event stays unpublished. */
     readonly discard: (id: DeadLetterId, by: string) => Settling
     /**
-     * Replays the open letters of a filter, oldest first, one transaction each. Those written after the beginning are
+     * Settles the open letters of a filter, oldest first, one transaction each. Those written after the beginning are
      * left alone, so that one that fails again is not replayed for ever. Ends early only when the database goes away.
      */
-    readonly replayAll: (filter: DeadLetterFilter, by: string) => Stream.Stream<Attempt, SqlError.SqlError>
-    /** Discards the open letters of a filter, likewise. */
-    readonly discardAll: (filter: DeadLetterFilter, by: string) => Stream.Stream<Attempt, SqlError.SqlError>
+    readonly settleAll: (verb: Verb, filter: DeadLetterFilter, by: string) => Stream.Stream<Attempt, SqlError.SqlError>
+    /** Settles these letters, in this order, likewise. */
+    readonly settleThese: (
+      verb: Verb,
+      ids: ReadonlyArray<DeadLetterId>,
+      by: string
+    ) => Stream.Stream<Attempt, SqlError.SqlError>
   }
 >()("kickoff/deadLetters/DeadLetters") {
   static readonly layer = Layer.effect(
@@ -132,7 +139,11 @@ export class DeadLetters extends Context.Service<
         return yield* Effect.flatMap(get(id), refuseResolved)
       })
 
-      const settleAll = (filter: DeadLetterFilter, settle: (id: DeadLetterId) => Settling) =>
+      const settle = (verb: Verb, id: DeadLetterId, by: string) =>
+        attempt(id, verb === "replay" ? replay(id, by) : discard(id, by))
+
+      /** The open letters of a filter that are written by now. */
+      const listOpen = (filter: DeadLetterFilter) =>
         Stream.unwrap(
           Effect.map(read(repository.now), (beginning) =>
             Stream.paginate<DeadLetterPosition | undefined, DeadLetter, SqlError.SqlError>(undefined, (after) =>
@@ -144,15 +155,15 @@ export class DeadLetters extends Context.Service<
               )
             )
           )
-        ).pipe(Stream.mapEffect((letter) => attempt(letter, settle(letter.id))))
+        )
 
       return DeadLetters.of({
         list: Effect.fn("DeadLetters.list")((query: DeadLetterQuery) => read(repository.list(query))),
         get,
         replay,
         discard,
-        replayAll: (filter, by) => settleAll(filter, (id) => replay(id, by)),
-        discardAll: (filter, by) => settleAll(filter, (id) => discard(id, by))
+        settleAll: (verb, filter, by) => Stream.mapEffect(listOpen(filter), ({ id }) => settle(verb, id, by)),
+        settleThese: (verb, ids, by) => Stream.mapEffect(Stream.fromIterable(ids), (id) => settle(verb, id, by))
       })
     })
   ).pipe(Layer.provide(DeadLetterRepository.layer))
@@ -191,12 +202,12 @@ const requireOpen = (
   })
 
 /** One of many: what is wrong with it does not concern the others, unless the database is away. */
-const attempt = (letter: DeadLetter, settling: Settling): Effect.Effect<Attempt, SqlError.SqlError> => {
+const attempt = (id: DeadLetterId, settling: Settling): Effect.Effect<Attempt, SqlError.SqlError> => {
   const refused = (error: { readonly message: string }) =>
-    Effect.succeed<Attempt>({ letter, outcome: "refused", reason: Option.some(error.message) })
+    Effect.succeed<Attempt>({ id, outcome: "refused", reason: Option.some(error.message) })
   return settling.pipe(
     Effect.map((settled): Attempt => ({
-      letter: settled.letter,
+      id,
       outcome: settled.letter.resolution ?? "refused",
       reason: settled.superseded_because
     })),

@@ -375,7 +375,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
             ) - CASE n WHEN 60 THEN 'type' ELSE '' END,
             now() - interval '1 hour' + n * interval '1 microsecond'
           FROM generate_series(1, 250) AS n`
-        const attempts = yield* Stream.runCollect(deadLetters.replayAll({ game_id }, "ada"))
+        const attempts = yield* Stream.runCollect(deadLetters.settleAll("replay", { game_id }, "ada"))
         assert.lengthOf(attempts, 250)
         const outcomes = attempts.map(({ outcome }) => outcome)
         assert.deepStrictEqual([outcomes[59], outcomes[119]], ["refused", "superseded"])
@@ -398,12 +398,36 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         const game_id = GameId.make(yield* insertGame(hour))
         const start = (yield* parkTransition(game_id, "IN_PROGRESS")).letter
         const reminder = (yield* parkReminder(game_id)).letter
-        const attempts = yield* Stream.runCollect(deadLetters.discardAll({ game_id, kind: "notification" }, "ada"))
+        const attempts = yield* Stream.runCollect(
+          deadLetters.settleAll("discard", { game_id, kind: "notification" }, "ada")
+        )
         assert.deepStrictEqual(
-          attempts.map(({ letter, outcome }) => [letter.id, outcome]),
+          attempts.map(({ id, outcome }) => [id, outcome]),
           [[reminder, "discarded"]]
         )
         assert.deepStrictEqual(yield* list({ game_id }), [start])
+      })
+    )
+
+    it.effect("is settled by its id, and one that cannot be does not hold up the others", () =>
+      Effect.gen(function* () {
+        const deadLetters = yield* DeadLetters
+        const game_id = GameId.make(yield* insertGame(hour))
+        const start = (yield* parkTransition(game_id, "IN_PROGRESS")).letter
+        const reminder = (yield* parkReminder(game_id)).letter
+        const unknown = DeadLetterId.make(randomUUID())
+        const attempts = yield* Stream.runCollect(
+          deadLetters.settleThese("replay", [reminder, unknown, start, start], "ada")
+        )
+        assert.deepStrictEqual(
+          attempts.map(({ id, outcome }) => [id, outcome]),
+          [
+            [reminder, "replayed"],
+            [unknown, "refused"],
+            [start, "replayed"],
+            [start, "refused"]
+          ]
+        )
       })
     )
 
@@ -414,7 +438,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         yield* parkReminder(game_id)
         const later = yield* Ref.make(Option.none<DeadLetterId>())
         // Each letter is followed by a new one, as when a replay fails at once.
-        const attempts = yield* deadLetters.discardAll({ game_id }, "ada").pipe(
+        const attempts = yield* deadLetters.settleAll("discard", { game_id }, "ada").pipe(
           Stream.tap(() =>
             Effect.flatMap(parkReminder(game_id, 30), ({ letter }) => Ref.set(later, Option.some(letter)))
           ),
