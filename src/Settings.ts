@@ -88,12 +88,19 @@ const toDuration = (text: string): Option.Option<Duration.Duration> =>
     ? Duration.fromInput(text.trim() as Duration.Input)
     : Option.none()
 
-const duration = (minimum: Duration.Duration, maximum: Duration.Duration) =>
+const duration = (minimum: `${number} ${Duration.Unit}`, maximum: `${number} ${Duration.Unit}`) =>
   Schema.String.pipe(
     Schema.check(
       expecting(
-        (text) => Option.exists(toDuration(text), Duration.between({ minimum, maximum })),
-        `a duration from ${Duration.format(minimum)} to ${Duration.format(maximum)}, like "60 seconds" or "500 millis"`
+        (text) =>
+          Option.exists(
+            toDuration(text),
+            Duration.between({
+              minimum: Duration.fromInputUnsafe(minimum),
+              maximum: Duration.fromInputUnsafe(maximum)
+            })
+          ),
+        `a duration from "${minimum}" to "${maximum}", in millis, seconds, minutes, hours or days`
       )
     ),
     Schema.decodeTo(
@@ -204,7 +211,7 @@ export const settings = {
   rabbitmqExchange: setting({
     name: "RABBITMQ_EXCHANGE",
     schema: text(
-      "an exchange name of 1 to 127 letters, digits, dots, dashes, underscores or colons",
+      "an exchange name of 1 to 127 letters, digits, dots, dashes, underscores or colons that does not begin with amq.",
       (name) => /^[\w.:-]{1,127}$/.test(name) && !name.startsWith("amq.")
     ),
     fallback: { text: "kickoff.events", value: "kickoff.events" },
@@ -248,13 +255,13 @@ export const settings = {
   }),
   backstop: setting({
     name: "KICKOFF_BACKSTOP",
-    schema: duration(Duration.millis(100), Duration.minutes(2)),
+    schema: duration("100 millis", "2 minutes"),
     fallback: { text: "60 seconds", value: Duration.seconds(60) },
     meaning: "longest time without looking at a schedule, whatever the notifications say; at most 2 minutes"
   }),
   shutdownGrace: setting({
     name: "KICKOFF_SHUTDOWN_GRACE",
-    schema: duration(Duration.millis(100), Duration.minutes(10)),
+    schema: duration("100 millis", "10 minutes"),
     fallback: { text: "10 seconds", value: Duration.seconds(10) },
     meaning: "longest graceful stop"
   }),
@@ -266,7 +273,7 @@ export const settings = {
   }),
   retention: setting({
     name: "KICKOFF_RETENTION",
-    schema: duration(Duration.hours(1), Duration.days(3650)),
+    schema: duration("1 hour", "3650 days"),
     fallback: { text: "30 days", value: Duration.days(30) },
     meaning: "how long the record of what was done is kept, and how far back `verify` can look"
   }),

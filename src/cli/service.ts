@@ -37,6 +37,8 @@ interface Addresses {
   readonly listenUrl: Redacted.Redacted
   /** Whether `url` leads through a pooler that keeps no sessions. */
   readonly pooler: boolean
+  /** Whether it is a server of our own, for trying out. */
+  readonly embedded: boolean
   /** For people. */
   readonly description: string
 }
@@ -50,6 +52,7 @@ const findDatabase = Effect.gen(function* () {
       url,
       listenUrl: Option.getOrElse(settings.databaseListenUrl, () => url),
       pooler: Option.isSome(settings.databaseListenUrl),
+      embedded: false,
       description: describeAddress(url)
     } satisfies Addresses
   }
@@ -61,7 +64,13 @@ const findDatabase = Effect.gen(function* () {
   }
   const context = yield* Layer.build(EmbeddedPostgres.layer(settings.dataDir))
   const { folder, url } = yield* Effect.provideContext(EmbeddedPostgres, context)
-  return { url, listenUrl: url, pooler: false, description: `embedded in ${folder}` } satisfies Addresses
+  return {
+    url,
+    listenUrl: url,
+    pooler: false,
+    embedded: true,
+    description: `embedded in ${folder}`
+  } satisfies Addresses
 })
 
 /** Waits for the database and applies what is pending. */
@@ -134,7 +143,8 @@ const runDaemons = (addresses: Addresses) =>
     const whenPlayed = <R>(role: Role, daemon: Effect.Effect<never, never, R>) => (roles.includes(role) ? [daemon] : [])
 
     yield* Effect.logInfo(`Ready on ${http.url}${roles.includes("api") ? `, documentation on ${http.url}/docs` : ""}`)
-    if (roles.includes("api")) yield* Effect.logInfo(`Plan a game that starts in ten seconds: ${tryOut(http.url)}`)
+    if (addresses.embedded && roles.includes("api"))
+      yield* Effect.logInfo(`Plan a game that starts in ten seconds: ${tryOut(http.url)}`)
     return yield* Effect.all(
       [
         listener.run,

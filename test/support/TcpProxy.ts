@@ -11,6 +11,8 @@ export interface TcpProxy {
   readonly silence: Effect.Effect<void>
   /** Lets new connections through. */
   readonly heal: Effect.Effect<void>
+  /** Ends all connections of this moment; new ones go through. */
+  readonly cut: Effect.Effect<void>
   /** How many connections are open on the client's side. */
   readonly connections: Effect.Effect<number>
 }
@@ -62,6 +64,9 @@ export const makeTcpProxy = (target: number): Effect.Effect<TcpProxy, never, Sco
       }),
       heal: Effect.sync(() => {
         silent = false
+      }),
+      cut: Effect.sync(() => {
+        for (const socket of [...clients, ...servers]) socket.destroy()
       }),
       connections: Effect.sync(() => clients.size)
     }
