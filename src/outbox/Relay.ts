@@ -11,7 +11,7 @@ import { type PublishError, Publisher } from "../messaging/Publisher.ts"
 import { Health } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { channels } from "../postgres/channels.ts"
-import { Listener } from "../postgres/Listener.ts"
+import { deafPoll, Listener } from "../postgres/Listener.ts"
 import { makeOutages } from "../postgres/outages.ts"
 import { heartbeat, keepSession } from "../postgres/Session.ts"
 import { Settings } from "../Settings.ts"
@@ -168,7 +168,8 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
         yield* brokerReady
         while (yield* step) yield* brokerReady
         const look = yield* outbox.look
-        if (!look.waiting) return settings.backstop
+        // While no hint can come from other processes, the look must be one's own.
+        if (!look.waiting) return (yield* listener.isUp) ? settings.backstop : Duration.min(deafPoll, settings.backstop)
         return Duration.min(
           impatience,
           Option.getOrElse(look.retry, () => impatience)

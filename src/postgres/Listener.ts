@@ -4,18 +4,34 @@
  * A hint is never the work: it only says that looking at a table now may be worth it. Hints are coalesced, and after
  * every (re)connect each subscriber gets one, because whatever was notified meanwhile is lost.
  */
-import { Context, Duration, Effect, Layer, Metric, Queue, Random, type Redacted, Ref, type Scope } from "effect"
+import { Context, Duration, Effect, Layer, Metric, Queue, Random, type Redacted, Ref, Schema, type Scope } from "effect"
 import { Health } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { type Channel, channels } from "./channels.ts"
 import { makeOutages } from "./outages.ts"
 import { heartbeat, keepSession } from "./Session.ts"
 
-/** What a hint stems from: a notification, or a session that was opened anew. */
-export type Hint = "notify" | "reconnect"
+/** What a hint stems from: a notification, a session that was opened anew, or one that ended. */
+export type Hint = "notify" | "reconnect" | "lost"
+
+/** How often a loop should look at its table while no session listens and hints do not come. */
+export const deafPoll = Duration.seconds(1)
+
+/** The session takes LISTEN and answers queries, but its own notifications do not come back. */
+export class NotificationsSwallowed extends Schema.TaggedError<NotificationsSwallowed>()("NotificationsSwallowed", {}) {
+  override get message() {
+    return (
+      "notifications do not come back, as behind a transaction pooler: DATABASE_LISTEN_URL must lead to PostgreSQL " +
+      `directly. Until then schedules are looked at every ${Duration.format(deafPoll)}`
+    )
+  }
+}
 
 /** How often the session proves that notifications still reach it, and how long that may take before it is dropped. */
 const heartbeats = { every: Duration.seconds(2), deadline: Duration.millis(2500) }
+
+/** How long a notification to ourselves may take once the server has answered that it was sent. */
+const echoDeadline = Duration.seconds(2)
 
 /** How long the loop may be silent before it counts as stuck: a heartbeat and an attempt to connect, with room. */
 const silence = Duration.seconds(30)
@@ -56,15 +72,20 @@ export class Listener extends Context.Service<
             const echoChannel = `kickoff_heartbeat_${yield* Random.nextIntBetween(0, 2 ** 40)}`
             const echoes = yield* session.connection.listen(echoChannel)
 
-            yield* Effect.addFinalizer(() => setUp(false))
+            const echo = Effect.andThen(
+              session.connection.query("SELECT pg_notify($1, '')", [echoChannel]),
+              Effect.timeoutOrElse(Queue.takeAll(echoes), {
+                duration: echoDeadline,
+                orElse: () => Effect.fail(new NotificationsSwallowed())
+              })
+            )
+            // Only what has come back once is believed to come back.
+            yield* session.within(heartbeats.deadline)(echo)
+            yield* Effect.addFinalizer(() => Effect.andThen(setUp(false), subscriptions.offer("lost")))
             yield* setUp(true)
             yield* session.up
             yield* subscriptions.offer("reconnect")
 
-            const echo = Effect.andThen(
-              session.connection.query("SELECT pg_notify($1, '')", [echoChannel]),
-              Queue.takeAll(echoes)
-            )
             const keepAlive = heartbeat(session, heartbeats, echo, (roundTrip) =>
               Effect.andThen(Metric.update(Metrics.heartbeatSeconds, Duration.toSeconds(roundTrip)), beat)
             )
@@ -77,17 +98,19 @@ export class Listener extends Context.Service<
 
   /** Hints are what a test says through {@link MemoryNotifier}. */
   static readonly layerMemory: Layer.Layer<Listener | MemoryNotifier> = Layer.effectContext(
-    Effect.sync(() => {
+    Effect.gen(function* () {
       const subscriptions = makeSubscriptions()
+      const up = yield* Ref.make(true)
       return Context.make(
         Listener,
-        Listener.of({ subscribe: subscriptions.subscribe, isUp: Effect.succeed(true), run: Effect.never })
+        Listener.of({ subscribe: subscriptions.subscribe, isUp: Ref.get(up), run: Effect.never })
       ).pipe(
         Context.add(
           MemoryNotifier,
           MemoryNotifier.of({
             notify: (channel) => subscriptions.offer("notify", channel),
-            reconnect: subscriptions.offer("reconnect")
+            lose: Effect.andThen(Ref.set(up, false), subscriptions.offer("lost")),
+            reconnect: Effect.andThen(Ref.set(up, true), subscriptions.offer("reconnect"))
           })
         )
       )
@@ -98,7 +121,12 @@ export class Listener extends Context.Service<
 /** The other end of {@link Listener.layerMemory}. */
 export class MemoryNotifier extends Context.Service<
   MemoryNotifier,
-  { readonly notify: (channel: Channel) => Effect.Effect<void>; readonly reconnect: Effect.Effect<void> }
+  {
+    readonly notify: (channel: Channel) => Effect.Effect<void>
+    /** The session ends, and none follows until {@link reconnect}. */
+    readonly lose: Effect.Effect<void>
+    readonly reconnect: Effect.Effect<void>
+  }
 >()("kickoff/postgres/MemoryNotifier") {}
 
 const makeSubscriptions = () => {

@@ -7,7 +7,7 @@
 import { PgConnection } from "@effect/sql-pg"
 import { Clock, Duration, Effect, type Redacted, type Scope } from "effect"
 import type { SqlError } from "effect/sql"
-import { type Outages, reconnecting } from "./outages.ts"
+import { type Failure, type Outages, reconnecting } from "./outages.ts"
 import { makeSockets } from "./sockets.ts"
 
 export interface Session {
@@ -34,9 +34,9 @@ const keepalives = {
 }
 
 /** Opens a session, serves on it, and does so again whenever it ends. */
-export const keepSession = (
+export const keepSession = <E extends Failure>(
   options: { readonly url: Redacted.Redacted; readonly name: string; readonly outages: Outages },
-  serve: (session: Session) => Effect.Effect<unknown, SqlError.SqlError, Scope.Scope>
+  serve: (session: Session) => Effect.Effect<unknown, E | SqlError.SqlError, Scope.Scope>
 ): Effect.Effect<never> => {
   const once = Effect.suspend(() => {
     const sockets = makeSockets(options.url)

@@ -15,7 +15,8 @@ export const reconnecting = Schedule.min([Schedule.exponential("50 millis"), Sch
   Schedule.jittered
 )
 
-interface Failure {
+/** What an outage can be made of. */
+export interface Failure {
   readonly _tag: string
   readonly message: string
 }

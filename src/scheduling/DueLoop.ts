@@ -12,7 +12,7 @@ import * as Metrics from "../observability/Metrics.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import { describeSqlError } from "../postgres/Database.ts"
 import { classify } from "../postgres/failures.ts"
-import { type Hint, Listener } from "../postgres/Listener.ts"
+import { deafPoll, type Hint, Listener } from "../postgres/Listener.ts"
 import { makeOutages, tagOf } from "../postgres/outages.ts"
 import { Settings } from "../Settings.ts"
 import type { DueRepository, DueRow, Processed } from "./DueRepository.ts"
@@ -203,10 +203,10 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
               mayHaveTold = false
               yield* signal.committed
             }
-            const next = Option.getOrElse(earliest(look.fresh, look.retry), () => settings.backstop)
-            return Duration.isLessThan(next, settings.backstop)
-              ? yield* wait(next, "timer")
-              : yield* wait(settings.backstop, "backstop")
+            // While no hint can come, the look must be one's own.
+            const backstop = (yield* listener.isUp) ? settings.backstop : Duration.min(deafPoll, settings.backstop)
+            const next = Option.getOrElse(earliest(look.fresh, look.retry), () => backstop)
+            return Duration.isLessThan(next, backstop) ? yield* wait(next, "timer") : yield* wait(backstop, "backstop")
           }
           if (fresh + retried > 0) pause = shortestPause
           else {

@@ -182,6 +182,21 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("looks every second while the listener is away, and by the backstop again when it is back", () =>
+    Effect.gen(function* () {
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 60_000)
+      yield* loop.notifier.lose
+      assert.strictEqual(yield* loop.rests, 1000)
+      yield* loop.schedule.add("a", Duration.zero)
+      yield* TestClock.adjust(Duration.seconds(1))
+      assert.strictEqual(yield* loop.rests, 1000)
+      assert.isTrue(loop.isDone("a"))
+      yield* loop.notifier.reconnect
+      assert.strictEqual(yield* loop.rests, 60_000)
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("finds by the backstop what nobody told of, and looks no more often than that", () =>
     Effect.gen(function* () {
       const loop = yield* started
