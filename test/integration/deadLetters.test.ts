@@ -246,9 +246,11 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
     it.effect.each(["replay", "discard"] as const)("is replayed by exactly one, beside those who %s it", (other) =>
       Effect.gen(function* () {
         const deadLetters = yield* DeadLetters
-        for (let round = 0; round < 10; round++) {
+        for (let round = 0; round < 20; round++) {
           const id = GameId.make(yield* insertGame(hour))
-          yield* (yield* Games).edit(id, { title: "first" })
+          // Of a game that is gone, whose lock would keep them apart, in every other round.
+          if (round % 2 === 0) yield* (yield* Games).edit(id, { title: "first" })
+          else yield* (yield* Games).remove(id)
           const { event, letter } = yield* parkEvent(id)
           const results = yield* Effect.all(
             Array.from({ length: 8 }, (_, index) =>
@@ -264,6 +266,36 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
           const events = (yield* listEvents(id)).filter(({ event_id }) => event_id === event.event_id)
           assert.lengthOf(events, winner?.success.letter.resolution === "replayed" ? 1 : 0)
         }
+      })
+    )
+
+    it.effect("is not replayed while somebody discards it", () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const database = yield* Database
+        const deadLetters = yield* DeadLetters
+        const { id, letter } = yield* parkTransition(yield* insertGame(-1000), "IN_PROGRESS")
+        const discarded = yield* Deferred.make<void>()
+        const release = yield* Deferred.make<void>()
+        const discarding = yield* Effect.forkChild(
+          database.transaction(
+            Effect.gen(function* () {
+              yield* deadLetters.discard(letter, "ada")
+              yield* Deferred.succeed(discarded, undefined)
+              yield* Deferred.await(release)
+            })
+          )
+        )
+        yield* Deferred.await(discarded)
+        const replaying = yield* Effect.forkChild(Effect.flip(deadLetters.replay(letter, "bob")))
+        yield* eventually(
+          sql`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+          (waiting) => waiting.length > 0
+        )
+        yield* Deferred.succeed(release, undefined)
+        yield* Fiber.join(discarding)
+        assert.include((yield* Fiber.join(replaying)).message, "was discarded already, by ada")
+        assert.deepStrictEqual(yield* schedule("game_status_schedule", id), { hold: "parked", attempts: 1 })
       })
     )
 
@@ -433,19 +465,22 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
 
     it.effect("that is written after the beginning is left for another time", () =>
       Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
         const deadLetters = yield* DeadLetters
-        const game_id = GameId.make(yield* insertGame(hour))
-        yield* parkReminder(game_id)
-        const later = yield* Ref.make(Option.none<DeadLetterId>())
-        // Each letter is followed by a new one, as when a replay fails at once.
+        const game_id = GameId.make(randomUUID())
+        const write = (count: number) => sql`
+          INSERT INTO dead_letters (kind, source_id, game_id, error, message, attempts, payload, created_at)
+          SELECT 'event', gen_random_uuid(), ${game_id}::uuid, 'PublishError', 'refused', 8, '{}', clock_timestamp()
+          FROM generate_series(1, ${count}::int)`
+        // More than a page, and a new one for each, as when replays fail at once.
+        yield* write(150)
         const attempts = yield* deadLetters.settleAll("discard", { game_id }, "ada").pipe(
-          Stream.tap(() =>
-            Effect.flatMap(parkReminder(game_id, 30), ({ letter }) => Ref.set(later, Option.some(letter)))
-          ),
+          Stream.tap(() => write(1)),
+          Stream.take(200),
           Stream.runCollect
         )
-        assert.lengthOf(attempts, 1)
-        assert.deepStrictEqual(yield* list({ game_id }), Option.toArray(yield* Ref.get(later)))
+        assert.lengthOf(attempts, 150)
+        assert.lengthOf(yield* list({ game_id }), 150)
       })
     )
   })
