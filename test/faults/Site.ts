@@ -1,0 +1,202 @@
+/**
+ * What the faults are done to: one PostgreSQL, one RabbitMQ, and three replicas of the built process, each with a proxy of
+ * its own to either server. Nothing of it is shared with anybody else, and nothing outlives the scope.
+ */
+import { PgConnection } from "@effect/sql-pg"
+import { Context, Effect, Exit, Layer, Redacted, Schedule, Scope } from "effect"
+import type { SqlClient, SqlError } from "effect/sql"
+import { type ChildProcess, spawn } from "node:child_process"
+import { cpSync, mkdirSync, rmSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { Database } from "../../src/postgres/Database.ts"
+import { embeddedBinaries, type PostgresServer, startPostgres } from "../support/postgres.ts"
+import { type Broker, makeBroker } from "../support/rabbitmq.ts"
+import { makeTcpProxy, type TcpProxy } from "../support/TcpProxy.ts"
+import { FaultError } from "./FaultError.ts"
+
+/** One process of the service, and its ways to the servers. */
+export interface Replica {
+  readonly name: string
+  readonly postgres: TcpProxy
+  readonly broker: TcpProxy
+  /** Where its API was when it was last ready; it may be dead or frozen by now. */
+  readonly url: () => string
+  readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
+  /** Waits for the end of the killed process, starts another and waits until it is ready. */
+  readonly restart: Effect.Effect<void, FaultError>
+}
+
+export class Site extends Context.Service<
+  Site,
+  {
+    readonly postgres: PostgresServer
+    readonly broker: Broker
+    /** Of the service's database, without a proxy in between. */
+    readonly url: Redacted.Redacted
+    readonly replicas: ReadonlyArray<Replica>
+    /** The replica that relays; waits until there is one. */
+    readonly leader: Effect.Effect<Replica, FaultError>
+    /** Replicas that ended without being killed, with their last words. */
+    readonly deaths: ReadonlyArray<string>
+    /** A session of a fault's own, outside every pool. */
+    readonly connect: Effect.Effect<PgConnection.PgConnection, SqlError.SqlError, Scope.Scope>
+  }
+>()("kickoff/test/faults/Site") {
+  /** Also provides the suite's own client of the database. */
+  static readonly layer: Layer.Layer<Site | Database | SqlClient.SqlClient, FaultError | SqlError.SqlError> =
+    Layer.unwrap(
+      Effect.gen(function* () {
+        const main = yield* snapshot
+        const [postgres, broker] = yield* Effect.all(
+          [
+            server("PostgreSQL", async () => startPostgres(await embeddedBinaries(), { max_connections: "90" })),
+            server("RabbitMQ", () => makeBroker())
+          ],
+          { concurrency: "unbounded" }
+        )
+        const url = Redacted.make(postgres.url)
+        const deaths: Array<string> = []
+        const replicas = yield* Effect.forEach(
+          ["A", "B", "C"],
+          (name) => makeReplica(name, main, postgres.url, broker.url, deaths),
+          { concurrency: "unbounded" }
+        )
+        const leader = Effect.forEach(replicas, (replica) =>
+          Effect.map(relays(replica), (leads) => (leads ? [replica] : []))
+        ).pipe(
+          Effect.flatMap(([...found]) => {
+            const first = found.flat()[0]
+            return first === undefined
+              ? Effect.fail(new FaultError({ detail: "No replica relays the events" }))
+              : Effect.succeed(first)
+          }),
+          Effect.retry({ schedule: Schedule.spaced("100 millis"), times: 100 })
+        )
+        const connect = PgConnection.make({ url, applicationName: "faults" })
+        return Layer.merge(
+          Layer.succeed(Site, Site.of({ postgres, broker, url, replicas, leader, deaths, connect })),
+          Database.layer({ url, connections: 6, name: "faults" })
+        )
+      })
+    )
+}
+
+/** A copy of the built program, so that a build meanwhile does not change what is tested. */
+const snapshot = Effect.map(
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const root = fileURLToPath(new URL("../../", import.meta.url))
+      const folder = `${root}.test/faults-${process.pid}`
+      mkdirSync(folder, { recursive: true })
+      cpSync(`${root}dist`, `${folder}/dist`, { recursive: true })
+      return folder
+    }),
+    (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
+  ),
+  (folder) => `${folder}/dist/main.js`
+)
+
+const server = <S extends { readonly stop: () => Promise<void> }>(name: string, start: () => Promise<S>) =>
+  Effect.acquireRelease(
+    Effect.tryPromise({
+      try: start,
+      catch: (error) => new FaultError({ detail: `${name} did not start: ${String(error)}` })
+    }),
+    (started) => Effect.promise(() => started.stop())
+  )
+
+/** Whether it says of itself that it relays; one that does not answer does not count. */
+const relays = (replica: Replica) =>
+  Effect.tryPromise(async () => {
+    const response = await fetch(`${replica.url()}/metrics`, { signal: AbortSignal.timeout(500) })
+    return /^kickoff_relay_leader(\{.*\})? 1$/m.test(await response.text())
+  }).pipe(Effect.orElseSucceed(() => false))
+
+const makeReplica = Effect.fnUntraced(function* (
+  name: string,
+  main: string,
+  postgresUrl: string,
+  brokerUrl: string,
+  deaths: Array<string>
+) {
+  const postgres = yield* makeTcpProxy(Number(new URL(postgresUrl).port))
+  const broker = yield* makeTcpProxy(Number(new URL(brokerUrl).port))
+  const through = (url: string, { port }: TcpProxy) => Object.assign(new URL(url), { port: String(port) }).href
+  const env = {
+    PATH: process.env["PATH"],
+    DATABASE_URL: through(postgresUrl, postgres),
+    RABBITMQ_URL: through(brokerUrl, broker),
+    HTTP_PORT: "0",
+    LOG_FORMAT: "json",
+    // Four tries take 3.5 s, eight would take a minute.
+    KICKOFF_MAX_ATTEMPTS: "4",
+    // So that it ends with this process, as if another Node.js had handed over to it.
+    KICKOFF_HANDED_OVER: "true"
+  }
+  let url = ""
+  let child: ChildProcess | undefined
+  let scope: Scope.Closeable | undefined
+
+  const start = Effect.gen(function* () {
+    scope = yield* Scope.make()
+    const started = yield* Scope.provide(scope)(launch(name, main, env, deaths))
+    child = started.child
+    url = started.url
+  })
+  const stop = Effect.suspend(() => (scope === undefined ? Effect.void : Scope.close(scope, Exit.void)))
+  yield* Effect.addFinalizer(() => stop)
+  yield* start
+
+  const replica: Replica = {
+    name,
+    postgres,
+    broker,
+    url: () => url,
+    signal: (signal) => Effect.sync(() => void child?.kill(signal)),
+    restart: Effect.andThen(stop, start)
+  }
+  return replica
+})
+
+/** Starts a process and waits until it is ready; it is killed when the scope closes. */
+const launch = Effect.fnUntraced(function* (name: string, main: string, env: NodeJS.ProcessEnv, deaths: Array<string>) {
+  const child = yield* Effect.acquireRelease(
+    Effect.sync(() => spawn(process.execPath, [main], { env, stdio: ["ignore", "pipe", "pipe", "ipc"] })),
+    (child) =>
+      Effect.callback<void>((resume) => {
+        if (child.exitCode !== null || child.signalCode !== null) resume(Effect.void)
+        else {
+          child.once("exit", () => resume(Effect.void))
+          child.kill("SIGKILL")
+        }
+      })
+  )
+  const log: Array<string> = []
+  let ready = false
+  const url = yield* Effect.callback<string, FaultError>((resume) => {
+    const read = (chunk: Buffer) => {
+      log.push(chunk.toString())
+      if (log.length > logKept) log.shift()
+      const found = ready ? undefined : /Ready on (http:[^\s",]+)/.exec(log.join(""))?.[1]
+      if (found === undefined) return
+      ready = true
+      resume(Effect.succeed(found))
+    }
+    for (const stream of [child.stdout, child.stderr]) stream?.on("data", read)
+    // A killed process is no surprise; one that ends by itself is.
+    child.once("exit", (code) => {
+      if (code === null) return
+      const detail = `Replica ${name} ended by itself with exit code ${code}:\n${log.join("")}`
+      deaths.push(detail)
+      resume(Effect.fail(new FaultError({ detail })))
+    })
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: "30 seconds",
+      orElse: () => Effect.fail(new FaultError({ detail: `Replica ${name} was not ready in 30 s:\n${log.join("")}` }))
+    })
+  )
+  return { child, url }
+})
+
+const logKept = 200

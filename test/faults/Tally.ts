@@ -1,0 +1,173 @@
+/**
+ * The consumer's own account of what it received. It knows nothing of the ledger and asks nobody: what it counts is what
+ * any service bound to the exchange would see.
+ */
+import { Schema } from "effect"
+
+const Instant = Schema.NullOr(Schema.String)
+
+const Event = Schema.fromJsonString(
+  Schema.Struct({
+    id: Schema.String,
+    type: Schema.String,
+    subject: Schema.String,
+    time: Schema.String,
+    data: Schema.Struct({
+      version: Schema.Int,
+      transition_time: Schema.optionalKey(Instant),
+      notification_time: Schema.optionalKey(Instant),
+      reminder_minutes: Schema.optionalKey(Schema.Int)
+    })
+  })
+)
+const decode = Schema.decodeUnknownSync(Event)
+
+/** What the consumer knows of one game. */
+interface Known {
+  /** Event ids by what may happen only once in the life of a game. */
+  readonly once: Map<string, string>
+  readonly ids: Set<string>
+  /** Those of events that step the version, in the order of their first receipts. */
+  readonly versions: Set<number>
+  lastVersion: number
+  /** When the last change by the API was committed: nothing can be late for longer than it was planned. */
+  plannedAt: number
+  /** When the clock's start was due, as the event says; null by hand. */
+  startDue: number | null
+}
+
+/** The first receipt of something that the clock did. Milliseconds since 1970. */
+export interface Receipt {
+  readonly game: string
+  /** When it was due, or planned if that was later. */
+  readonly due: number
+  readonly at: number
+}
+
+/** What contradicts a promise, since the last `begin`. */
+export interface Offences {
+  twice: number
+  early: number
+  disordered: number
+}
+
+const examplesKept = 20
+
+const millis = (text: string | null | undefined): number | null =>
+  text === null || text === undefined ? null : Date.parse(text)
+
+export class Tally {
+  readonly #games = new Map<string, Known>()
+  #receipts: Array<Receipt> = []
+  #offences: Offences = { twice: 0, early: 0, disordered: 0 }
+  #events = 0
+  /** The first few offences in words. */
+  readonly examples: Array<string> = []
+  /** Deliveries in all, and those among them that repeated an event by its id. */
+  deliveries = 0
+  repeated = 0
+  /** Transitions and reminders of the clock, each once. */
+  transitions = 0
+
+  /** Forgets receipts and offences, to count anew. */
+  begin(): void {
+    this.#receipts = []
+    this.#offences = { twice: 0, early: 0, disordered: 0 }
+    this.#events = 0
+  }
+
+  get receipts(): ReadonlyArray<Receipt> {
+    return this.#receipts
+  }
+
+  get offences(): Readonly<Offences> {
+    return this.#offences
+  }
+
+  /** Different events since `begin`. */
+  get events(): number {
+    return this.#events
+  }
+
+  hasEvent(game: string, id: string): boolean {
+    return this.#games.get(game)?.ids.has(id) === true
+  }
+
+  hasTransition(game: string, target: string): boolean {
+    return this.#games.get(game)?.once.has(target === "IN_PROGRESS" ? "game.started" : "game.completed") === true
+  }
+
+  /** When the start was due by its event; null if it was by hand or has not been received. */
+  startDue(game: string): number | null {
+    return this.#games.get(game)?.startDue ?? null
+  }
+
+  wasDeleted(game: string): boolean {
+    return this.#games.get(game)?.once.has("game.deleted") === true
+  }
+
+  hasReminder(game: string, minutes: number, due: number): boolean {
+    return this.#games.get(game)?.once.has(`reminder ${minutes} ${due}`) === true
+  }
+
+  /** Which of the versions up to this one no event told of; those below `first` were not the service's. */
+  missingVersions(game: string, first: number, last: number): ReadonlyArray<number> {
+    const versions = this.#games.get(game)?.versions
+    const missing: Array<number> = []
+    for (let version = first; version <= last; version++) if (versions?.has(version) !== true) missing.push(version)
+    return missing
+  }
+
+  /** Takes the text of an event, received at this moment. */
+  receive(text: string, at: number): void {
+    const { data, id, subject, time, type } = decode(text)
+    this.deliveries++
+    const known = this.#games.get(subject) ?? {
+      once: new Map<string, string>(),
+      ids: new Set<string>(),
+      versions: new Set<number>(),
+      lastVersion: 0,
+      plannedAt: 0,
+      startDue: null
+    }
+    this.#games.set(subject, known)
+    if (known.ids.has(id)) {
+      this.repeated++
+      return
+    }
+    known.ids.add(id)
+    this.#events++
+
+    const due = millis(data.transition_time) ?? millis(data.notification_time)
+    const what =
+      type === "game.reminder_due"
+        ? `reminder ${data.reminder_minutes} ${due}`
+        : type === "game.updated"
+          ? `${type} ${data.version}`
+          : type
+    if (known.once.has(what)) this.#object("twice", `${subject}: two events tell of ${what}`)
+    known.once.set(what, id)
+
+    if (due !== null && (at < due || Date.parse(time) < due)) {
+      this.#object("early", `${subject}: ${what} was due at ${due}, done at ${time}, received at ${at}`)
+    }
+    if (data.version < known.lastVersion) {
+      this.#object(
+        "disordered",
+        `${subject}: ${what} of version ${data.version} came after version ${known.lastVersion}`
+      )
+    }
+    known.lastVersion = Math.max(known.lastVersion, data.version)
+    if (type !== "game.reminder_due") known.versions.add(data.version)
+    if (type === "game.created" || type === "game.updated") known.plannedAt = Date.parse(time)
+    if (type === "game.started") known.startDue = due
+    if (due === null) return
+    this.transitions++
+    this.#receipts.push({ game: subject, due: Math.max(due, known.plannedAt), at })
+  }
+
+  #object(offence: keyof Offences, example: string): void {
+    this.#offences[offence]++
+    if (this.examples.length < examplesKept) this.examples.push(example)
+  }
+}
