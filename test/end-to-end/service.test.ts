@@ -247,8 +247,8 @@ describe.concurrent("the running service", () => {
       assert.strictEqual((yield* clock.get("/v1/games")).status, 404)
       assert.strictEqual((yield* clock.get("/health/ready")).status, 200)
       assert.strictEqual((yield* clock.get("/metrics")).status, 200)
-      assert.notInclude(clock.stdout(), "curl")
-      assert.include(api.stdout(), "curl")
+      assert.notInclude(clock.stdout(), "documentation")
+      assert.include(api.stdout(), "documentation")
     }).pipe(inWorld)
   )
 
