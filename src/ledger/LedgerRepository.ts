@@ -169,6 +169,7 @@ export class LedgerRepository extends Context.Service<
             LEFT JOIN (${rows}) AS row ON row.id = letter.source_id
             WHERE letter.resolved_at IS NULL AND letter.kind <> 'event' AND row.id IS NULL`),
 
+        // The letter of a row that is still parked says why it is, however old.
         prune: (retention) =>
           Effect.map(
             sql<{ readonly count: number }>`
@@ -186,8 +187,10 @@ export class LedgerRepository extends Context.Service<
                 ) RETURNING id
               ), letters AS (
                 DELETE FROM dead_letters WHERE id IN (
-                  SELECT id FROM dead_letters WHERE resolved_at < (SELECT instant FROM cutoff)
-                  LIMIT ${batch} FOR UPDATE SKIP LOCKED
+                  SELECT letter.id FROM dead_letters AS letter
+                  WHERE letter.resolved_at < (SELECT instant FROM cutoff)
+                    AND NOT EXISTS (SELECT FROM (${rows}) AS row WHERE row.id = letter.source_id AND row.hold = 'parked')
+                  LIMIT ${batch} FOR UPDATE OF letter SKIP LOCKED
                 ) RETURNING id
               )
               SELECT ((SELECT count(*) FROM entries) + (SELECT count(*) FROM confirmed)
