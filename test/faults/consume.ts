@@ -30,9 +30,11 @@ const session = (url: string, tally: Tally, onBound: Effect.Effect<unknown>) =>
   Effect.gen(function* () {
     const closed = yield* Deferred.make<never, FaultError>()
     const connection = yield* Effect.acquireRelease(
-      Effect.tryPromise({ try: () => connect(url, { timeout: 3000 }), catch: lost }),
-      // The broker may be gone, and the connection with it.
-      (connection) => Effect.promise(() => connection.close().catch(() => {}))
+      Effect.tryPromise({ try: () => connect(url), catch: lost }).pipe(
+        Effect.timeoutOrElse({ duration: "3 seconds", orElse: () => Effect.fail(lost("no answer")) })
+      ),
+      // The broker may be gone, and the connection with it: then it throws. Or it is silent, and never answers.
+      (connection) => Effect.tryPromise(async () => connection.close()).pipe(Effect.timeout("1 second"), Effect.ignore)
     )
     const end = () => Deferred.doneUnsafe(closed, Effect.fail(new FaultError({ detail: "The connection was lost" })))
     connection.on("error", () => {})

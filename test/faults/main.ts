@@ -47,7 +47,6 @@ const play = Effect.fnUntraced(function* (options: {
   const dice = new Dice(seed, "faults")
   const tally = new Tally()
   const rounds: Array<Round> = []
-  const objections: Array<string> = []
   yield* consume(site.broker.url, tally)
   const began = DateTime.subtract(yield* DateTime.now, { seconds: 1 })
   const load = yield* startLoad(seed, rate)
@@ -55,7 +54,7 @@ const play = Effect.fnUntraced(function* (options: {
 
   const note = (name: string, findings: Findings) => {
     const { disordered, early, twice } = tally.offences
-    objections.push(...findings.examples.map((example) => `${name}: ${example}`))
+    for (const example of findings.examples) process.stderr.write(`${name}: ${example}\n`)
     return {
       lost: findings.lost,
       stale: findings.stale + disordered,
@@ -117,7 +116,7 @@ const play = Effect.fnUntraced(function* (options: {
       `stale ${last.stale + whole.stale}, verify ${last.objections}`
   )
   if (violations === 0) return
-  yield* Console.error([...objections, ...tally.examples, ...site.deaths].join("\n"))
+  yield* Console.error([...tally.examples, ...site.deaths].join("\n"))
   yield* new FaultError({ detail: `${violations} violations; --seed ${seed} repeats the choices of this run` })
 })
 
