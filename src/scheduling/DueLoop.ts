@@ -185,6 +185,9 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           return woken
         })
 
+      /** When the last search for rows that wait in vain began: where rows are due all the time no backstop ever rings. */
+      let soughtAt = Number.NEGATIVE_INFINITY
+
       /** From one wake-up to the next: everything that is due, then the wait. */
       const cycle = Effect.fnUntraced(function* (woken: WakeUp) {
         // A timer rings because a row is due: applying it at once saves it the time of a look.
@@ -192,8 +195,13 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
         let pause = shortestPause
         for (;;) {
           const look = yield* repository.look
-          if (look.stalled && (woken === "start" || woken === "backstop" || woken === "reconnect")) {
-            yield* repository.releaseStalled
+          if (look.stalled) {
+            const now = yield* Clock.currentTimeMillis
+            const round = now - soughtAt >= Duration.toMillis(settings.backstop)
+            if (round || woken === "backstop" || woken === "reconnect") {
+              yield* repository.releaseStalled
+              soughtAt = now
+            }
           }
           const fresh = isDue(look.fresh) ? yield* applyFresh : 0
           const retried = isDue(look.retry) ? yield* applyRetries : 0

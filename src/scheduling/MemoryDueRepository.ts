@@ -38,6 +38,8 @@ export class MemorySchedule extends Context.Service<
     readonly poison: Set<string>
     /** Rows that somebody else has locked, by id. */
     readonly locked: Set<string>
+    /** Whether rows were put aside, which this schedule never does by itself. */
+    stalled: boolean
     /** Fails the next calls, whatever they are, until it is set to none again. */
     outage: Option.Option<SqlError.SqlError>
     /** Called with the name of each method before it does its work. */
@@ -110,7 +112,7 @@ const make = (): MemorySchedule["Service"] => {
           pending("retry").map((row) => row.retryAt),
           now
         ),
-        stalled: false
+        stalled: schedule.stalled
       })
     ),
     applyDue: (limit) =>
@@ -178,6 +180,7 @@ const make = (): MemorySchedule["Service"] => {
     deadLetters,
     poison,
     locked,
+    stalled: false,
     outage: Option.none(),
     onCall: () => Effect.void,
     add: (id, dueIn, gameId = crypto.randomUUID()) =>

@@ -130,6 +130,8 @@ const makeReplica = Effect.fnUntraced(function* (
     LOG_FORMAT: "json",
     // Four tries take 3.5 s, eight would take a minute.
     KICKOFF_MAX_ATTEMPTS: "4",
+    // What was locked by somebody at a bad moment is looked for once per backstop; the default would be a minute.
+    KICKOFF_BACKSTOP: "10 seconds",
     // So that it ends with this process, as if another Node.js had handed over to it.
     KICKOFF_HANDED_OVER: "true"
   }

@@ -215,6 +215,22 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer({ backstop: Duration.seconds(30) })))
   )
 
+  it.effect("looks for what waits in vain once per backstop, also while rows are due all the time", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      schedule.stalled = true
+      for (let n = 1; n <= 13; n++) yield* schedule.add(`row ${n}`, Duration.seconds(n * 10))
+      const loop = yield* started
+      const searches: Array<number> = []
+      for (let second = 0; second <= 120; second += 10) {
+        assert.strictEqual(yield* loop.rests, 10_000)
+        if ((yield* loop.calls).includes("releaseStalled")) searches.push(second)
+        yield* TestClock.adjust(Duration.seconds(10))
+      }
+      assert.deepStrictEqual(searches, [0, 60, 120])
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("clamps a wait of months to the backstop", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
