@@ -6,10 +6,11 @@
  * Ctrl-C.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Console, DateTime, Effect, Option, Schedule } from "effect"
+import { Cause, Console, DateTime, Duration, Effect, Option, Schedule } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
 import { SqlError } from "effect/sql"
 import packageJson from "../../package.json" with { type: "json" }
+import { boundShutdown } from "../../src/cli/shutdown.ts"
 import { describeSqlError } from "../../src/postgres/Database.ts"
 import { audit, databaseNow, finalAudit, type Findings } from "./audit.ts"
 import { consume } from "./consume.ts"
@@ -27,6 +28,8 @@ const names = faults.map(({ name }) => name)
 /** Games per second: what fits beside everything on two cores; the long form is to reach a million transitions. */
 const defaultRates = { short: 60, long: 300 }
 
+/** Longest stop after Ctrl-C; whatever is left then ends with this process. */
+const stopLimit = Duration.seconds(20)
 /** Before the first fault, so that games are due from the beginning. */
 const warmUp = "5 seconds"
 /** From the end of a fault to its audit, and between the audit and the next fault. */
@@ -146,12 +149,13 @@ const testFaults = Command.make(
     if (unknown !== undefined) yield* new FaultError({ detail: `There is no fault ${unknown}` })
     const began = Date.now()
     yield* Console.error(`seed ${seed}`)
-    yield* play({
+    const playing = play({
       seed,
       minutes,
       rate: Option.getOrElse(rate, () => (Option.isSome(minutes) ? defaultRates.long : defaultRates.short)),
       chosen: faults.filter(({ name }) => wanted.includes(name))
-    }).pipe(
+    })
+    yield* Effect.andThen(boundShutdown(stopLimit), playing).pipe(
       Effect.scoped,
       Effect.provide(Site.layer),
       Effect.ensuring(Effect.suspend(() => Console.error(`seed ${seed}, ${Math.round((Date.now() - began) / 1000)} s`)))
@@ -165,9 +169,13 @@ const describe = (error: unknown): string =>
 testFaults.pipe(
   Command.run({ version: packageJson.version }),
   // What is wrong with a call has been said with the help.
-  Effect.tapError((error) =>
-    CliError.isCliError(error) ? Effect.void : Console.error(`test:faults: ${describe(error)}`)
-  ),
+  Effect.tapCause((cause) => {
+    const error = Cause.squash(cause)
+    if (CliError.isCliError(error) || Cause.hasInterruptsOnly(cause)) return Effect.void
+    return Console.error(
+      `test:faults: ${cause.reasons.some(Cause.isDieReason) ? Cause.pretty(cause) : describe(error)}`
+    )
+  }),
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({ disableErrorReporting: true })
 )
