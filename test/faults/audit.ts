@@ -147,8 +147,17 @@ export const audit = Effect.fnUntraced(function* (options: {
   }
 })
 
-/** What can be known only when no more games are planned and everything is done. */
+/** What can be known of all games when no more are planned. The clock goes on, so what is in its hand is looked at again. */
 export const finalAudit = Effect.fnUntraced(function* (load: Load, tally: Tally) {
+  let findings = yield* compareAll(load, tally)
+  for (let again = 0; again < 5 && findings.lost + findings.stale > 0; again++) {
+    yield* Effect.sleep("1 second")
+    findings = yield* compareAll(load, tally)
+  }
+  return findings
+})
+
+const compareAll = Effect.fnUntraced(function* (load: Load, tally: Tally) {
   const sql = yield* SqlClient.SqlClient
   const rows = yield* sql<{
     readonly id: string

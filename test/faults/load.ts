@@ -45,7 +45,7 @@ export const startLoad = Effect.fnUntraced(function* (seed: number, rate: number
   const changeable: Array<string> = []
 
   /** Most within six seconds, some so late that they fall due in a long fault, when nothing can be planned. */
-  const delay = (from: Dice) => Math.round(from.chance(0.7) ? from.between(500, 6000) : from.between(6000, 20_000))
+  const delay = (from: Dice) => Math.round(from.chance(0.7) ? from.between(500, 6000) : from.between(6000, 15_000))
 
   const planBySql = (count: number) =>
     Effect.gen(function* () {

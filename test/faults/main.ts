@@ -31,11 +31,11 @@ const defaultRates = { short: 60, long: 300 }
 /** Longest stop after Ctrl-C; whatever is left then ends with this process. */
 const stopLimit = Duration.seconds(20)
 /** Before the first fault, so that games are due from the beginning. */
-const warmUp = "5 seconds"
+const warmUp = "3 seconds"
 /** From the end of a fault to its audit, and between the audit and the next fault. */
 const breath = "1 second"
-/** How far ahead games may be planned; then the last one is due. */
-const longestDelay = "20 seconds"
+/** How far ahead games may be planned; then nearly all are due. */
+const longestDelay = "16 seconds"
 
 const retried = { schedule: Schedule.spaced("100 millis"), times: 50 }
 
