@@ -166,7 +166,7 @@ export const faults: ReadonlyArray<Fault> = [
       const session = yield* (yield* Site).connect
       yield* session.query("BEGIN ISOLATION LEVEL REPEATABLE READ")
       yield* session.query(`
-        SELECT pg_current_xact_id() FROM game_sessions
+        SELECT pg_current_xact_id()::text FROM game_sessions
         WHERE status = 'SCHEDULED' AND scheduled_at < now() + interval '8 seconds' AND ascii(right(id::text, 1)) % 2 = 0
         FOR UPDATE SKIP LOCKED`)
       yield* Effect.sleep("5 seconds")
