@@ -164,7 +164,7 @@ export const faults: ReadonlyArray<Fault> = [
     summary: "a transaction that holds xmin and locks on every second game that is about to start, idle for 5 s",
     inject: Effect.fnUntraced(function* () {
       const session = yield* (yield* Site).connect
-      yield* session.query("BEGIN ISOLATION LEVEL REPEATABLE READ")
+      yield* session.query("BEGIN")
       yield* session.query(`
         SELECT pg_current_xact_id()::text FROM game_sessions
         WHERE status = 'SCHEDULED' AND scheduled_at < now() + interval '8 seconds' AND ascii(right(id::text, 1)) % 2 = 0
