@@ -62,7 +62,11 @@ const findDatabase = Effect.gen(function* () {
       detail: "Expected a URL that starts with postgres://, there is no embedded database in the container image"
     })
   }
-  const context = yield* Layer.build(EmbeddedPostgres.layer(settings.dataDir))
+  const context = yield* Layer.build(EmbeddedPostgres.layer(settings.dataDir)).pipe(
+    Effect.catchTag("DataFolderUnusable", ({ detail, folder }) =>
+      Effect.fail(new BadArgument({ name: "KICKOFF_DATA_DIR", detail: `${folder} cannot be used: ${detail}` }))
+    )
+  )
   const { folder, url } = yield* Effect.provideContext(EmbeddedPostgres, context)
   return {
     url,
