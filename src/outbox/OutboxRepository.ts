@@ -7,9 +7,9 @@
 import { Context, Duration, Effect, Layer, Option, type Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import type { GameEventType } from "../domain/GameEvent.ts"
-import { firstPause, longestPause } from "../domain/RetryPolicy.ts"
 import { Replica } from "../observability/Replica.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
+import { nextTry } from "../postgres/nextTry.ts"
 import { instantText } from "./gameEventData.ts"
 
 /** An event that waits, as the relay needs it. */
@@ -121,10 +121,7 @@ export class OutboxRepository extends Context.Service<
               WITH refused AS (
                 UPDATE outbox
                 SET attempts = attempts + 1,
-                    retry_at = clock_timestamp() + least(
-                      ${Duration.toSeconds(firstPause)}::float8 * 2 ^ least(attempts, 30),
-                      ${Duration.toSeconds(longestPause)}::float8
-                    ) * interval '1 second'
+                    retry_at = ${nextTry(sql)}
                 WHERE id = ${event.id}::bigint AND attempts + 1 < ${maxAttempts}::int
                 RETURNING attempts
               ), parked AS (

@@ -6,9 +6,9 @@
  */
 import { Duration, Effect, Option } from "effect"
 import { SqlClient, type SqlError, type Statement } from "effect/sql"
-import { firstPause, longestPause } from "../domain/RetryPolicy.ts"
 import type { Channel } from "../postgres/channels.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
+import { nextTry } from "../postgres/nextTry.ts"
 import type { DueRepository, DueRow, FailedRow, Processed, ScheduleKind } from "./DueRepository.ts"
 
 export interface ScheduleTable {
@@ -101,10 +101,7 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
             UPDATE ${table} AS row
             SET attempts = attempts + 1,
                 hold = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN 'parked' ELSE 'retry' END,
-                retry_at = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN NULL ELSE clock_timestamp() + least(
-                  ${Duration.toSeconds(firstPause)}::float8 * 2 ^ least(attempts, 30),
-                  ${Duration.toSeconds(longestPause)}::float8
-                ) * interval '1 second' END
+                retry_at = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN NULL ELSE ${nextTry(sql)} END
             FROM claimed
             WHERE row.id = claimed.id
             RETURNING row.*

@@ -4,6 +4,7 @@
  */
 import { Effect, Schedule, type Scope } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
+import { acceptGames, refuseGames, startsOf } from "../support/refuse.ts"
 import type { Dice } from "./Dice.ts"
 import { FaultError } from "./FaultError.ts"
 import type { Replica } from "./Site.ts"
@@ -92,24 +93,6 @@ const cut = (choose: Choose, which: "postgres" | "broker") =>
 
 const killBackends = (sql: SqlClient.SqlClient) =>
   sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`
-
-/** Makes every change of a game that meets the condition fail, until it is dropped. */
-const trap = (sql: SqlClient.SqlClient, condition: string, state: string) =>
-  sql
-    .unsafe(`
-    CREATE FUNCTION fail_on_purpose() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-      RAISE EXCEPTION 'made to fail' USING ERRCODE = '${state}';
-    END $$`)
-    .pipe(
-      Effect.andThen(
-        sql.unsafe(`
-        CREATE TRIGGER fail_on_purpose BEFORE UPDATE ON game_sessions
-        FOR EACH ROW WHEN (${condition}) EXECUTE FUNCTION fail_on_purpose()`)
-      )
-    )
-
-const dropTrap = (sql: SqlClient.SqlClient) => sql`DROP FUNCTION fail_on_purpose() CASCADE`
 
 const poisonedGames = 4
 
@@ -214,7 +197,7 @@ export const faults: ReadonlyArray<Fault> = [
     inject: Effect.fnUntraced(function* () {
       const sql = yield* SqlClient.SqlClient
       const { replicas } = yield* Site
-      yield* trap(sql, "NEW.title = 'poison' AND NEW.status = 'IN_PROGRESS'", "23514")
+      yield* refuseGames({ when: startsOf("poison"), state: "23514" })
       const games = yield* sql<{ readonly id: string }>`
         WITH game AS (
           INSERT INTO game_sessions (guild_id, title, scheduled_at, expected_duration_minutes)
@@ -236,7 +219,7 @@ export const faults: ReadonlyArray<Fault> = [
           orElse: () => Effect.fail(new FaultError({ detail: "The poisoned games did not become dead letters" }))
         })
       )
-      yield* dropTrap(sql)
+      yield* acceptGames
       const at = yield* now
       const repair = Effect.gen(function* () {
         for (const { id } of yield* letters) {
@@ -255,10 +238,9 @@ export const faults: ReadonlyArray<Fault> = [
     name: "disk-full",
     summary: "every change of a game fails with `disk_full` for 3 s",
     inject: Effect.fnUntraced(function* () {
-      const sql = yield* SqlClient.SqlClient
-      yield* trap(sql, "TRUE", "53100")
+      yield* refuseGames({ when: "TRUE", state: "53100" })
       yield* Effect.sleep("3 seconds")
-      yield* dropTrap(sql)
+      yield* acceptGames
       return yield* over
     })
   },

@@ -17,6 +17,7 @@ import { Signals, signalLayer } from "../http/apiServer.ts"
 import { openLetter, parkEvent, parkReminder, parkTransition } from "../support/deadLetters.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import { eventually, getGame, getTransitions, insertGame, insertReminder, listEvents } from "../support/games.ts"
+import { acceptGames, refuseGames } from "../support/refuse.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
 const atRest = Layer.mergeAll(
@@ -489,24 +490,6 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
 const withEngine = (settings: Parameters<typeof engineLayer>[0] = {}) =>
   Layer.merge(DeadLetters.layer, Games.layer).pipe(Layer.provideMerge(engineLayer({ maxAttempts: 1, ...settings })))
 
-/** Refuses every start of a game, and every reminder's event, until the trigger is dropped. */
-const refuseStarts = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`
-    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-      RAISE EXCEPTION 'this game cannot start';
-    END $$`
-  yield* sql`
-    CREATE TRIGGER refuse BEFORE UPDATE ON game_sessions FOR EACH ROW
-    WHEN (NEW.status = 'IN_PROGRESS') EXECUTE FUNCTION refuse()`
-})
-
-const allowStarts = Effect.gen(function* () {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`DROP TRIGGER refuse ON game_sessions`
-})
-
 /** Plans a start that is due and returns its id; there is no letter yet. */
 const planStart = Effect.fnUntraced(function* (gameId: string) {
   const sql = yield* SqlClient.SqlClient
@@ -533,17 +516,17 @@ describe("a replay", () => {
       const sql = yield* SqlClient.SqlClient
       const broker = yield* Broker
       const deadLetters = yield* DeadLetters
-      yield* refuseStarts
+      yield* refuseGames()
       yield* Effect.forkScoped(engine)
       const game = yield* insertGame(0)
       const start = yield* planStart(game)
       const [open] = yield* eventually(openLetters(start), (letters) => letters.length === 1)
-      assert.include(open?.message, "this game cannot start")
+      assert.include(open?.message, "this game is refused")
       yield* sql`
         INSERT INTO game_status_schedule (game_id, target_status, transition_time)
         VALUES (${game}, 'COMPLETED', clock_timestamp())`
       yield* eventually(getTransitions(game), (rows) => rows.get("COMPLETED")?.hold === "waiting")
-      yield* allowStarts
+      yield* acceptGames
       yield* deadLetters.replay(DeadLetterId.make(open?.id ?? ""), "ada")
       const started = yield* Queue.take(broker.received)
       const completed = yield* Queue.take(broker.received)
@@ -556,7 +539,7 @@ describe("a replay", () => {
   it.live("that fails again becomes a new letter", () =>
     Effect.gen(function* () {
       const deadLetters = yield* DeadLetters
-      yield* refuseStarts
+      yield* refuseGames()
       yield* Effect.forkScoped(engine)
       const game = yield* insertGame(0)
       const start = yield* planStart(game)
@@ -569,7 +552,7 @@ describe("a replay", () => {
       assert.strictEqual(second?.attempts, 1)
       assert.strictEqual((yield* deadLetters.get(before)).resolution, "replayed")
       assert.strictEqual((yield* getGame(game)).status, "SCHEDULED")
-      yield* allowStarts
+      yield* acceptGames
       yield* deadLetters.replay(DeadLetterId.make(second?.id ?? ""), "ada")
       yield* eventually(getGame(game), ({ status }) => status === "IN_PROGRESS")
     }).pipe(Effect.provide(withEngine()))
@@ -578,12 +561,12 @@ describe("a replay", () => {
   it.live("does nothing to a game that was cancelled since, by plain SQL", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
-      yield* refuseStarts
+      yield* refuseGames()
       yield* Effect.forkScoped(engine)
       const game = yield* insertGame(0)
       const start = yield* planStart(game)
       yield* eventually(openLetters(start), (letters) => letters.length === 1)
-      yield* allowStarts
+      yield* acceptGames
       yield* sql`UPDATE game_sessions SET status = 'CANCELLED' WHERE id = ${game}`
       assert.strictEqual(yield* supersededBecause(yield* openLetter(start)), "the game is CANCELLED")
       // A game that is planned later is started, so the engine has looked.

@@ -15,6 +15,7 @@ import {
   insertTransition,
   listEvents
 } from "../support/games.ts"
+import { acceptGames, refuseGames, startsOf } from "../support/refuse.ts"
 
 const withGames = Games.layer.pipe(Layer.provideMerge(engineLayer()))
 
@@ -201,7 +202,7 @@ describe("the clock and everybody else", () => {
 
   it.live("fires rows beside overdue ones that rest after a failure", () =>
     Effect.gen(function* () {
-      yield* refuseGamesCalled("poison")
+      yield* refuseGames({ when: startsOf("poison") })
       yield* Effect.forkScoped(engine)
       const poison = yield* insertGame(0, { title: "poison" })
       yield* insertTransition(poison, "IN_PROGRESS", 0)
@@ -216,7 +217,7 @@ describe("the clock and everybody else", () => {
   it.live("starts 196 games at once beside 4 that cannot be started, and starts those when the cause is gone", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
-      yield* refuseGamesCalled("poison")
+      yield* refuseGames({ when: startsOf("poison") })
       yield* Effect.forkScoped(engine)
       const ids = yield* Effect.forEach(
         Array.from({ length: 200 }, (_, index) => index),
@@ -237,7 +238,7 @@ describe("the clock and everybody else", () => {
       for (const id of poisoned) {
         assert.isAtLeast((yield* getTransitions(id)).get("IN_PROGRESS")?.attempts ?? 0, 1)
       }
-      yield* sql`DROP TRIGGER refuse ON game_sessions`
+      yield* acceptGames
       const events = yield* received(["game.started"], poisoned)
       for (const id of poisoned) assert.deepStrictEqual(events.get(id), ["game.started"])
     }).pipe(Effect.provide(withGames))
@@ -337,17 +338,3 @@ describe("the clock and everybody else", () => {
     }).pipe(Effect.provide(withGames))
   )
 })
-
-/** A trigger that refuses to let games of this title start, as a broken application or constraint would. */
-const refuseGamesCalled = (title: string) =>
-  Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
-    yield* sql`
-      CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-      BEGIN
-        RAISE EXCEPTION 'this game cannot start';
-      END $$`
-    yield* sql`
-      CREATE TRIGGER refuse BEFORE UPDATE ON game_sessions FOR EACH ROW
-      WHEN (NEW.status = 'IN_PROGRESS' AND NEW.title = ${sql.literal(`'${title}'`)}) EXECUTE FUNCTION refuse()`
-  })
