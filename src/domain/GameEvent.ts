@@ -32,6 +32,17 @@ export class OutboxEvent extends Model.Class<OutboxEvent>("OutboxEvent")({
   retry_at: Schema.NullOr(Schema.DateTimeUtcFromDate)
 }) {}
 
+/** An event as it is committed, of which the envelope is made. */
+export interface CommittedEvent {
+  readonly event_id: string
+  readonly game_id: string
+  readonly type: GameEventType
+  /** When the change was made, by the database's clock, RFC 3339 in UTC. */
+  readonly time: string
+  /** The JSON text of the event's data, as the database wrote it. */
+  readonly data: string
+}
+
 /** The envelope on the wire: CloudEvents 1.0, structured JSON. */
 export interface CloudEvent {
   readonly specversion: "1.0"
@@ -46,21 +57,10 @@ export interface CloudEvent {
 
 export const cloudEventContentType = "application/cloudevents+json"
 
-/** The envelope of an outbox row; the same row gives the same envelope, so a redelivery is recognisable by its id. */
-export const toCloudEvent = (event: {
-  readonly event_id: string
-  readonly game_id: string
-  readonly type: GameEventType
-  /** When the change was made, by the database's clock, RFC 3339 in UTC. */
-  readonly time: string
-  readonly data: Readonly<Record<string, Schema.Json>>
-}): CloudEvent => ({
-  specversion: "1.0",
-  id: event.event_id,
-  source: "/kickoff",
-  type: event.type,
-  subject: event.game_id,
-  time: event.time,
-  datacontenttype: "application/json",
-  data: event.data
-})
+/**
+ * The JSON text of an event's {@link CloudEvent}; the same event gives the same text, so a redelivery is recognisable by
+ * its id. The data is not parsed on its way; the other members need no escaping.
+ */
+export const encodeCloudEvent = ({ data, event_id, game_id, time, type }: CommittedEvent): string =>
+  `{"specversion":"1.0","id":"${event_id}","source":"/kickoff","type":"${type}","subject":"${game_id}",` +
+  `"time":"${time}","datacontenttype":"application/json","data":${data}}`

@@ -5,10 +5,10 @@
  * buffer loses the oldest events, so that it can neither hold up publishing nor fill the memory.
  */
 import { Context, Effect, Layer, Metric, PubSub, Schema, type Scope, Stream } from "effect"
-import type { CloudEvent } from "../domain/GameEvent.ts"
+import { type CloudEvent, encodeCloudEvent } from "../domain/GameEvent.ts"
 import { brokerConnected } from "../observability/Metrics.ts"
-import { encodeEvent } from "./encodeEvent.ts"
-import { PublishError, Publisher } from "./Publisher.ts"
+import { Publisher } from "./Publisher.ts"
+import { publishSequences } from "./sequences.ts"
 
 /** Most events that wait for a slow subscriber. */
 const buffer = 1024
@@ -28,15 +28,14 @@ const layer: Layer.Layer<Publisher | InProcessEvents> = Layer.effectContext(
     yield* Effect.addFinalizer(() => PubSub.shutdown(published))
     yield* Metric.update(brokerConnected, 1)
 
-    const publish = Effect.fn("Publisher.publish")(
-      function* (event: CloudEvent) {
-        // What a broker could not be sent is refused here too.
-        yield* encodeEvent(event)
-        yield* PubSub.publish(published, event)
-        yield* Effect.logInfo(describe(event))
-      },
-      (effect, event) => Effect.mapError(effect, (reason) => new PublishError({ event_id: event.id, reason }))
-    )
+    const context = yield* Effect.context()
+    const run = Effect.runSyncWith(context)
+    const publish = publishSequences((committed, settle) => {
+      const event = decode(encodeCloudEvent(committed))
+      run(Effect.andThen(PubSub.publish(published, event), Effect.logInfo(describe(event))))
+      settle()
+      return () => {}
+    })
 
     return Context.make(
       Publisher,
@@ -49,6 +48,9 @@ const layer: Layer.Layer<Publisher | InProcessEvents> = Layer.effectContext(
 
 /** Publishes to the log and to the subscribers of {@link InProcessEvents}. */
 export const InProcessPublisher = { layer }
+
+// What was encoded a moment before is of the form that it was encoded in.
+const decode = (text: string) => JSON.parse(text) as CloudEvent
 
 const isLateness = Schema.is(Schema.Number)
 

@@ -1,11 +1,11 @@
 /**
  * Hands events to the broker and says when the broker has them for good.
  *
- * `publish` succeeds only after the broker has confirmed the event and not returned it. There are two layers: RabbitMQ
+ * An event counts as confirmed only after the broker has confirmed it and not returned it. There are two layers: RabbitMQ
  * (`RabbitPublisher.ts`) and in-process (`InProcessPublisher.ts`), which share one contract suite.
  */
 import { Context, type Effect, Schema } from "effect"
-import type { CloudEvent } from "../domain/GameEvent.ts"
+import type { CommittedEvent } from "../domain/GameEvent.ts"
 
 /** The broker is away, blocked, or its topology is missing: nothing is wrong with the event, and it counts no attempt. */
 export class BrokerUnavailable extends Schema.TaggedError<BrokerUnavailable>()("BrokerUnavailable", {
@@ -52,13 +52,25 @@ export class BrokerUnreachable extends Schema.TaggedError<BrokerUnreachable>()("
   }
 }
 
+/** An event that was not published, and why. */
+export interface Rejected<E> {
+  readonly event: E
+  readonly error: PublishError
+}
+
 export type BrokerState = "connected" | "blocked" | "disconnected"
 
 export class Publisher extends Context.Service<
   Publisher,
   {
-    /** Publishes one event and waits for its confirm. Many may be under way at once; those of one game must not be. */
-    readonly publish: (event: CloudEvent) => Effect.Effect<void, PublishError>
+    /**
+     * Publishes sequences of events side by side, and returns what was not confirmed. Of one sequence at most one event is
+     * under way; it ends with its first failure. `onConfirmed` hears of each event at the moment of its confirm.
+     */
+    readonly publish: <E extends CommittedEvent>(
+      sequences: ReadonlyArray<ReadonlyArray<E>>,
+      onConfirmed: (event: E) => void
+    ) => Effect.Effect<ReadonlyArray<Rejected<E>>>
     /** Waits until events can be published; returns at once while they can. */
     readonly ready: Effect.Effect<void>
     readonly state: Effect.Effect<BrokerState>

@@ -1,24 +1,16 @@
 /**
  * Publishes to RabbitMQ with publisher confirms, and keeps the connection.
  *
- * While the broker is away, `publish` fails at once and `ready` waits: nothing is queued here that the outbox does not
+ * While the broker is away, events fail at once and `ready` waits: nothing is queued here that the outbox does not
  * hold. Events that were sent and not confirmed fail when the connection is lost, and may have arrived all the same.
  */
 import { Clock, Duration, Effect, Latch, Layer, Option, Random, Redacted, Result, Schedule } from "effect"
-import type { CloudEvent } from "../domain/GameEvent.ts"
+import type { CommittedEvent } from "../domain/GameEvent.ts"
 import { brokerConnected } from "../observability/Metrics.ts"
 import { Settings } from "../Settings.ts"
-import { encodeEvent } from "./encodeEvent.ts"
-import {
-  type Link,
-  type LinkFailed,
-  type Message,
-  openLink,
-  type Refusal,
-  type Settle,
-  sweepsPerConfirm
-} from "./link.ts"
-import { type BrokerState, BrokerUnavailable, BrokerUnreachable, PublishError, Publisher } from "./Publisher.ts"
+import { type Link, type LinkFailed, openLink, sweepsPerConfirm } from "./link.ts"
+import { type BrokerState, BrokerUnavailable, BrokerUnreachable, Publisher } from "./Publisher.ts"
+import { publishSequences, type Settle } from "./sequences.ts"
 
 export interface RabbitLimits {
   /** Most events that are unconfirmed at once. */
@@ -37,9 +29,9 @@ const reminder = Duration.seconds(30)
 /** The pause before the n-th attempt in a row, without jitter: none, then doubling from 50 ms to 2 s. */
 const pause = (attempt: number) => (attempt === 0 ? 0 : Math.min(50 * 2 ** Math.min(attempt - 1, 10), 2000))
 
-/** A message that waits for room in the window. */
+/** An event that waits for room in the window. */
 interface Waiting {
-  readonly message: Message
+  readonly event: CommittedEvent
   readonly settle: Settle
 }
 
@@ -66,7 +58,7 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
         for (const each of waiting) {
           if (link?.hasRoom() !== true) return
           waiting.delete(each)
-          link.send(each.message, each.settle)
+          link.send(each.event, each.settle)
         }
       }
 
@@ -151,32 +143,17 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
         yield* outage.over
       }).pipe(Effect.forever)
 
-      const publish = Effect.fn("Publisher.publish")(
-        function* (event: CloudEvent) {
-          const body = yield* encodeEvent(event)
-          const message = {
-            event_id: event.id,
-            type: event.type,
-            timestamp: Math.floor(Date.parse(event.time) / 1000),
-            body
-          }
-          yield* Effect.callback<void, Refusal>((resume) => {
-            if (state !== "connected") {
-              resume(Effect.fail(new BrokerUnavailable({ detail: obstacle })))
-              return Effect.void
-            }
-            const each: Waiting = {
-              message,
-              settle: (refusal) => resume(refusal === undefined ? Effect.void : Effect.fail(refusal))
-            }
-            waiting.add(each)
-            sendWaiting()
-            // Once it is sent there is no way back: its place in the window is free again with its confirm.
-            return Effect.sync(() => waiting.delete(each))
-          })
-        },
-        (effect, event) => Effect.mapError(effect, (reason) => new PublishError({ event_id: event.id, reason }))
-      )
+      const publish = publishSequences((event, settle) => {
+        if (state !== "connected") {
+          settle(new BrokerUnavailable({ detail: obstacle }))
+          return () => {}
+        }
+        const each: Waiting = { event, settle }
+        waiting.add(each)
+        sendWaiting()
+        // Once it is sent there is no way back: its place in the window is free again with its confirm.
+        return () => waiting.delete(each)
+      })
 
       return Publisher.of({ publish, ready: connected.await, state: Effect.sync(() => state), run })
     })

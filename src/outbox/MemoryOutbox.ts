@@ -80,7 +80,7 @@ export class MemoryOutbox extends Context.Service<
                   game_id: gameId,
                   type,
                   time: "2026-01-01T00:00:00.000Z",
-                  data: { game_id: gameId },
+                  data: JSON.stringify({ game_id: gameId }),
                   due_ms_ago: null,
                   attempts: 0,
                   retryAt: undefined

@@ -4,24 +4,18 @@
  * There is no cursor. Numbers are given before commits, so "greater than the last" would skip whoever commits late; what
  * is confirmed is deleted, and what is there is to be published.
  */
-import { Context, Duration, Effect, Layer, Option, type Schema } from "effect"
+import { Context, Duration, Effect, Layer, Option } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import type { GameEventType } from "../domain/GameEvent.ts"
+import type { CommittedEvent } from "../domain/GameEvent.ts"
 import { Replica } from "../observability/Replica.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
 import { nextTry } from "../postgres/nextTry.ts"
 import { instantText } from "./gameEventData.ts"
 
 /** An event that waits, as the relay needs it. */
-export interface WaitingEvent {
+export interface WaitingEvent extends CommittedEvent {
   /** Its place in the order; a bigint as text. */
   readonly id: string
-  readonly event_id: string
-  readonly game_id: string
-  readonly type: GameEventType
-  /** When the change was made, RFC 3339 in UTC. */
-  readonly time: string
-  readonly data: Readonly<Record<string, Schema.Json>>
   /** How long ago what it tells of was due, when it was read, ms; null for what no clock did. */
   readonly due_ms_ago: number | null
 }
@@ -70,7 +64,7 @@ export class OutboxRepository extends Context.Service<
 
       const list = Effect.fn("OutboxRepository.list")(
         (limit: number, exceptGames: ReadonlyArray<string> = []) => sql<WaitingEvent>`
-          SELECT event.id::text AS id, event.event_id, event.game_id, event.type, event.data,
+          SELECT event.id::text AS id, event.event_id, event.game_id, event.type, event.data::text AS data,
             ${instantText(sql, sql`event.occurred_at`)} AS time,
             (extract(epoch FROM clock_timestamp() - event.due_at) * 1000)::float8 AS due_ms_ago
           FROM outbox AS event

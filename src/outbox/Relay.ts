@@ -6,7 +6,7 @@
  */
 import { Clock, Duration, Effect, Metric, Option, Queue, type Redacted } from "effect"
 import type { SqlError } from "effect/sql"
-import { GameEventType, toCloudEvent } from "../domain/GameEvent.ts"
+import { GameEventType } from "../domain/GameEvent.ts"
 import { type PublishError, Publisher } from "../messaging/Publisher.ts"
 import { Health } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
@@ -44,11 +44,6 @@ const latenessOf = new Map(
   GameEventType.literals.map((type) => [type, Metric.withAttributes(Metrics.confirmedLateness, { type })])
 )
 
-interface Published {
-  readonly confirmed: ReadonlyArray<WaitingEvent>
-  readonly failed: ReadonlyArray<{ readonly event: WaitingEvent; readonly error: PublishError }>
-}
-
 /** Publishes for as long as it runs; {@link run} runs it while the lock is held. */
 export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   const settings = yield* Settings
@@ -65,37 +60,22 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   /** Events that were under way when the broker closed the channel: published alone until the culprit is found. */
   let suspects: ReadonlySet<string> = new Set()
 
-  const publish = Effect.fnUntraced(function* (event: WaitingEvent) {
-    const began = yield* Clock.currentTimeNanos
-    yield* publisher.publish(toCloudEvent(event))
-    if (event.due_ms_ago !== null) {
-      const elapsed = Duration.nanos((yield* Clock.currentTimeNanos) - began)
-      latenessOf.get(event.type)?.updateUnsafe((event.due_ms_ago + Duration.toMillis(elapsed)) / 1000, context)
-    }
-  })
-
-  /** The events of one game, one after the other: a later one is not sent before the earlier is confirmed. */
-  const publishGame = (events: ReadonlyArray<WaitingEvent>) =>
-    Effect.gen(function* () {
-      const confirmed: Array<WaitingEvent> = []
-      for (const event of events) {
-        const error = yield* Effect.flip(publish(event)).pipe(Effect.option)
-        if (Option.isSome(error)) return { confirmed, failed: [{ event, error: error.value }] }
+  /** Publishes a batch, the events of each game one after the other; returns what was confirmed and what was not. */
+  const publishBatch = Effect.fnUntraced(function* (events: ReadonlyArray<WaitingEvent>) {
+    const clock = yield* Clock.Clock
+    const began = clock.currentTimeNanosUnsafe()
+    const confirmed: Array<WaitingEvent> = []
+    const failed = yield* publisher.publish(
+      byGame(events).map((game) => game.slice(0, perGame)),
+      (event) => {
         confirmed.push(event)
+        if (event.due_ms_ago === null) return
+        const elapsed = Duration.nanos(clock.currentTimeNanosUnsafe() - began)
+        latenessOf.get(event.type)?.updateUnsafe((event.due_ms_ago + Duration.toMillis(elapsed)) / 1000, context)
       }
-      return { confirmed, failed: [] }
-    })
-
-  const publishBatch = (events: ReadonlyArray<WaitingEvent>): Effect.Effect<Published> =>
-    Effect.map(
-      Effect.forEach(byGame(events), (game) => publishGame(game.slice(0, perGame)), {
-        concurrency: suspects.size === 0 ? "unbounded" : 1
-      }),
-      (games) => ({
-        confirmed: games.flatMap((game) => game.confirmed),
-        failed: games.flatMap((game) => game.failed)
-      })
     )
+    return { confirmed, failed }
+  })
 
   const recordRefusal = Effect.fnUntraced(function* (event: WaitingEvent, error: PublishError) {
     const refused = yield* outbox.recordFailure(

@@ -1,6 +1,6 @@
 /** One suite for the publisher to RabbitMQ and the one in-process. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Layer, Logger, Option, Queue, Redacted, type Schema, type Scope, Stream } from "effect"
+import { Effect, Fiber, Layer, Logger, Option, Queue, Redacted, type Scope, Stream } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
@@ -8,7 +8,7 @@ import { InProcessEvents, InProcessPublisher } from "../../src/messaging/InProce
 import { Publisher } from "../../src/messaging/Publisher.ts"
 import { RabbitPublisher } from "../../src/messaging/RabbitPublisher.ts"
 import { Settings } from "../../src/Settings.ts"
-import { consumeExchange, makeEvent, readEvent } from "../messaging/consumer.ts"
+import { consumeExchange, makeEvent, publishAll, publishOne, readEvent } from "../messaging/consumer.ts"
 
 /** Subscribes, and takes what subscribers are given. */
 type Subscribe<R> = Effect.Effect<Effect.Effect<CloudEvent>, never, R | Scope.Scope>
@@ -38,20 +38,23 @@ const suite = <R, E>(name: string, subscribe: Subscribe<R>, layer: Layer.Layer<R
           host_id: null,
           nested: { list: [1, "a"] }
         })
-        yield* publisher.publish(event)
+        yield* publishOne(publisher, event)
         assert.deepStrictEqual(yield* next, event)
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 
-    it.live("keeps the order of events that are published one after the other", () =>
+    it.live("publishes the events of one sequence one after the other, and tells of each confirm", () =>
       Effect.gen(function* () {
         const { next, publisher } = yield* running
         const events = Array.from({ length: 50 }, (_, n) => makeEvent(n))
-        yield* Effect.forEach(events, publisher.publish)
+        const confirmed: Array<string> = []
+        yield* publishAll(publisher, [events], ({ event_id }) => void confirmed.push(event_id))
+        const ids = events.map((event) => event.id)
+        assert.deepStrictEqual(confirmed, ids)
         const seen = yield* Effect.forEach(events, () => next)
         assert.deepStrictEqual(
           seen.map((event) => event.id),
-          events.map((event) => event.id)
+          ids
         )
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
@@ -60,7 +63,11 @@ const suite = <R, E>(name: string, subscribe: Subscribe<R>, layer: Layer.Layer<R
       Effect.gen(function* () {
         const { next, publisher } = yield* running
         const events = Array.from({ length: 500 }, (_, n) => makeEvent(n))
-        yield* Effect.forEach(events, publisher.publish, { concurrency: "unbounded" })
+        const failed = yield* publishAll(
+          publisher,
+          events.map((event) => [event])
+        )
+        assert.deepStrictEqual(failed, [])
         const seen = yield* Effect.forEach(events, () => next)
         assert.strictEqual(new Set(seen.map((event) => event.id)).size, 500)
       }).pipe(Effect.scoped, Effect.provide(layer))
@@ -70,27 +77,18 @@ const suite = <R, E>(name: string, subscribe: Subscribe<R>, layer: Layer.Layer<R
       Effect.gen(function* () {
         const { next, publisher } = yield* running
         const event = makeEvent()
-        yield* publisher.publish(event)
-        yield* publisher.publish(event)
+        yield* publishOne(publisher, event)
+        yield* publishOne(publisher, event)
         assert.strictEqual((yield* next).id, event.id)
         assert.strictEqual((yield* next).id, event.id)
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 
-    it.live("refuses an event that is not JSON, names it, and takes the next one", () =>
+    it.live("has nothing to say of no events", () =>
       Effect.gen(function* () {
-        const { next, publisher } = yield* running
-        const circle: Record<string, Schema.Json> = {}
-        circle["circle"] = circle
-        const bad = makeEvent(0, circle)
-        const error = yield* Effect.flip(publisher.publish(bad))
-        assert.strictEqual(error._tag, "PublishError")
-        assert.strictEqual(error.event_id, bad.id)
-        assert.strictEqual(error.reason._tag, "EventRefused")
-        assert.include(error.message, bad.id)
-        const good = makeEvent()
-        yield* publisher.publish(good)
-        assert.strictEqual((yield* next).id, good.id)
+        const { publisher } = yield* running
+        assert.deepStrictEqual(yield* publishAll(publisher, []), [])
+        assert.deepStrictEqual(yield* publishAll(publisher, [[]]), [])
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 
@@ -98,11 +96,11 @@ const suite = <R, E>(name: string, subscribe: Subscribe<R>, layer: Layer.Layer<R
       Effect.gen(function* () {
         const { next, publisher } = yield* running
         const fibers = yield* Effect.forEach(Array.from({ length: 100 }), () =>
-          Effect.forkChild(publisher.publish(makeEvent()), { startImmediately: true })
+          Effect.forkChild(publishOne(publisher, makeEvent()), { startImmediately: true })
         )
         yield* Fiber.interruptAll(fibers)
         const event = makeEvent()
-        yield* publisher.publish(event)
+        yield* publishOne(publisher, event)
         // Some of the interrupted ones may have arrived before it.
         yield* Effect.repeat(next, { until: (seen) => seen.id === event.id })
       }).pipe(Effect.scoped, Effect.provide(layer))
@@ -112,7 +110,10 @@ const suite = <R, E>(name: string, subscribe: Subscribe<R>, layer: Layer.Layer<R
       Effect.gen(function* () {
         const { publisher } = yield* running
         const events = Array.from({ length: 3000 }, (_, n) => makeEvent(n))
-        yield* Effect.forEach(events, publisher.publish, { concurrency: 200, discard: true })
+        yield* publishAll(
+          publisher,
+          events.map((event) => [event])
+        )
         assert.strictEqual(yield* publisher.state, "connected")
       }).pipe(Effect.scoped, Effect.provide(layer))
     )

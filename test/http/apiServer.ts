@@ -53,7 +53,12 @@ export const surroundingsLayer = Layer.effectContext(
       ),
       Context.add(
         Publisher,
-        Publisher.of({ publish: () => Effect.void, ready: Effect.void, state: Ref.get(broker), run: Effect.never })
+        Publisher.of({
+          publish: () => Effect.succeed([]),
+          ready: Effect.void,
+          state: Ref.get(broker),
+          run: Effect.never
+        })
       )
     )
   })

@@ -21,6 +21,7 @@ import * as DueLoop from "../../src/scheduling/DueLoop.ts"
 import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
 import { Settings } from "../../src/Settings.ts"
+import { answeringPublisher } from "../support/answeringPublisher.ts"
 import { eventually, insertGame, insertTransition } from "../support/games.ts"
 import { embeddedBinaries, type PostgresServer, startPostgres } from "../support/postgres.ts"
 import { makeTcpProxy, type TcpProxy } from "../support/TcpProxy.ts"
@@ -78,12 +79,7 @@ const replica = (options: ReplicaOptions = {}) =>
     const name = options.name ?? "the only one"
     const publisher = Layer.succeed(
       Publisher,
-      Publisher.of({
-        publish: (event) => Effect.asVoid(Queue.offer(received, { replica: name, event })),
-        ready: Effect.void,
-        state: Effect.succeed("connected"),
-        run: Effect.never
-      })
+      answeringPublisher((event) => Effect.asVoid(Queue.offer(received, { replica: name, event })))
     )
     const daemons = Effect.gen(function* () {
       return yield* Effect.all(

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Logger, Stream } from "effect"
 import { InProcessEvents, InProcessPublisher } from "../../src/messaging/InProcessPublisher.ts"
 import { Publisher } from "../../src/messaging/Publisher.ts"
-import { makeEvent } from "./consumer.ts"
+import { makeEvent, publishAll, publishOne } from "./consumer.ts"
 
 const lines: Array<unknown> = []
 const layer = Layer.provideMerge(
@@ -17,8 +17,8 @@ describe("InProcessPublisher", () => {
       const event = makeEvent(0, { title: 'The "Friday" raid', lateness_ms: 3.4 })
       const byHand = makeEvent(0, { title: "By hand", lateness_ms: null })
       lines.length = 0
-      yield* publisher.publish(event)
-      yield* publisher.publish(byHand)
+      yield* publishOne(publisher, event)
+      yield* publishOne(publisher, byHand)
       assert.deepStrictEqual(lines.flat(), [
         `game.started ${event.subject} "The \\"Friday\\" raid", 3 ms after its time`,
         `game.started ${byHand.subject} "By hand"`
@@ -32,7 +32,7 @@ describe("InProcessPublisher", () => {
       const { subscribe } = yield* InProcessEvents
       const stream = yield* subscribe
       const events = Array.from({ length: 2000 }, (_, n) => makeEvent(n))
-      yield* Effect.forEach(events, publisher.publish, { discard: true })
+      yield* publishAll(publisher, [events])
       const seen = yield* Stream.runCollect(Stream.take(stream, 1024))
       assert.deepStrictEqual(
         seen.map(({ id }) => id),

@@ -2,7 +2,8 @@
 import { type Channel, connect, type ConsumeMessage } from "amqplib"
 import { Effect, Queue } from "effect"
 import { randomUUID } from "node:crypto"
-import type { CloudEvent } from "../../src/domain/GameEvent.ts"
+import type { CloudEvent, CommittedEvent } from "../../src/domain/GameEvent.ts"
+import type { PublishError, Publisher } from "../../src/messaging/Publisher.ts"
 
 /** An event of its own id; `n` is in its title. */
 export const makeEvent = (n = 0, data: CloudEvent["data"] = {}): CloudEvent => {
@@ -18,6 +19,35 @@ export const makeEvent = (n = 0, data: CloudEvent["data"] = {}): CloudEvent => {
     data: { game_id: subject, title: `Game ${n}`, ...data }
   }
 }
+
+/** The committed event whose envelope this is. */
+const committed = (event: CloudEvent): CommittedEvent => ({
+  event_id: event.id,
+  game_id: event.subject,
+  type: event.type,
+  time: event.time,
+  data: JSON.stringify(event.data)
+})
+
+/** Publishes sequences of events side by side, and returns why those failed that were not confirmed. */
+export const publishAll = (
+  publisher: Publisher["Service"],
+  sequences: ReadonlyArray<ReadonlyArray<CloudEvent>>,
+  onConfirmed: (event: CommittedEvent) => void = () => {}
+): Effect.Effect<ReadonlyArray<PublishError>> =>
+  Effect.map(
+    publisher.publish(
+      sequences.map((events) => events.map(committed)),
+      onConfirmed
+    ),
+    (rejected) => rejected.map(({ error }) => error)
+  )
+
+/** Publishes one event and waits for its confirm. */
+export const publishOne = (publisher: Publisher["Service"], event: CloudEvent): Effect.Effect<void, PublishError> =>
+  Effect.flatMap(publishAll(publisher, [[event]]), ([error]) =>
+    error === undefined ? Effect.void : Effect.fail(error)
+  )
 
 /** A channel to the broker until the scope closes, for what tests do behind Kickoff's back. */
 export const openChannel = (url: string) =>

@@ -14,6 +14,7 @@ import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
 import { publishAll } from "../../src/outbox/Relay.ts"
 import { Listener } from "../../src/postgres/Listener.ts"
 import { Settings } from "../../src/Settings.ts"
+import { answeringPublisher } from "../support/answeringPublisher.ts"
 import { Rests } from "../support/Rests.ts"
 
 /** A broker that the test answers for: every publish waits for its verdict. */
@@ -35,16 +36,13 @@ class Broker extends Context.Service<
       return Context.make(Broker, Broker.of({ arrivals })).pipe(
         Context.add(
           Publisher,
-          Publisher.of({
-            publish: Effect.fnUntraced(function* (event) {
+          answeringPublisher(
+            Effect.fnUntraced(function* (event) {
               const verdict = yield* Deferred.make<void, PublishError>()
               yield* Queue.offer(arrivals, { event, verdict })
               yield* Deferred.await(verdict)
-            }),
-            ready: Effect.void,
-            state: Effect.succeed("connected"),
-            run: Effect.never
-          })
+            })
+          )
         )
       )
     })

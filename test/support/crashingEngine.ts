@@ -53,9 +53,9 @@ const program = Effect.gen(function* () {
     Effect.map(Publisher, (real) =>
       Publisher.of({
         ...real,
-        publish: (event) =>
+        publish: (sequences, onConfirmed) =>
           at("before the publish").pipe(
-            Effect.andThen(during("between publish and confirm")(real.publish(event))),
+            Effect.andThen(during("between publish and confirm")(real.publish(sequences, onConfirmed))),
             Effect.tap(at("after the confirm"))
           )
       })

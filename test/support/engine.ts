@@ -11,6 +11,7 @@ import { run } from "../../src/scheduling/DueLoop.ts"
 import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
 import { Settings } from "../../src/Settings.ts"
+import { answeringPublisher } from "./answeringPublisher.ts"
 import { TestDatabase } from "./TestDatabase.ts"
 
 /** What the relay published, in order, and a switch for how the broker answers. */
@@ -30,12 +31,7 @@ const publisher = Layer.effectContext(
     return Context.make(Broker, broker).pipe(
       Context.add(
         Publisher,
-        Publisher.of({
-          publish: (event) => Effect.andThen(broker.answer(event), Effect.asVoid(Queue.offer(received, event))),
-          ready: Effect.void,
-          state: Effect.succeed("connected"),
-          run: Effect.never
-        })
+        answeringPublisher((event) => Effect.andThen(broker.answer(event), Effect.asVoid(Queue.offer(received, event))))
       )
     )
   })
