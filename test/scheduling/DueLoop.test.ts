@@ -75,6 +75,7 @@ describe("DueLoop", () => {
       yield* loop.calls
       yield* TestClock.adjust(Duration.millis(1_700))
       yield* loop.rests
+      assert.isTrue(loop.isDone("a"))
       assert.deepStrictEqual(yield* loop.calls, ["applyDue", "look"])
     }).pipe(Effect.provide(layer()))
   )

@@ -36,7 +36,9 @@ export const makeTestDatabase = (
   const url = new URL(server)
   url.pathname = `/${name}`
   return Effect.acquireRelease(
-    statement(`CREATE DATABASE ${name} TEMPLATE ${options.migrated === false ? "template0" : "kickoff_template"}`),
+    statement(
+      `CREATE DATABASE ${name} TEMPLATE ${options.migrated === false ? "template0" : inject("postgresTemplate")}`
+    ),
     () => statement(`DROP DATABASE ${name} WITH (FORCE)`)
   ).pipe(Effect.as(Redacted.make(url.href)))
 }
