@@ -9,6 +9,7 @@ import packageJson from "../../package.json" with { type: "json" }
 import { DeadLetters } from "../deadLetters/DeadLetters.ts"
 import { Games } from "../games/Games.ts"
 import { HttpServer } from "../http/HttpServer.ts"
+import { Readiness } from "../http/Readiness.ts"
 import { InProcessPublisher } from "../messaging/InProcessPublisher.ts"
 import { Publisher } from "../messaging/Publisher.ts"
 import { RabbitPublisher } from "../messaging/RabbitPublisher.ts"
@@ -99,11 +100,11 @@ export const migrateDatabase = Effect.gen(function* () {
   Effect.provideService(References.LogToStderr, true)
 )
 
-/** Events go to RabbitMQ, or stay in this process when there is none, or when this process never publishes. */
+/** Events go to RabbitMQ, or stay in this process when there is none. */
 const publisherLayer = Layer.unwrap(
   Effect.gen(function* () {
     const { rabbitmqUrl, roles } = yield* Settings
-    if (!roles.includes("outbox")) return InProcessPublisher.layer
+    if (!roles.includes("outbox")) return Publisher.layerUnused
     if (Option.isSome(rabbitmqUrl)) return RabbitPublisher.layer
     yield* Effect.logInfo("Broker: none, events are shown here and go nowhere else; RABBITMQ_URL names one")
     return InProcessPublisher.layer
@@ -119,7 +120,11 @@ const layer = (addresses: Addresses) => {
     )
   )
   return Layer.mergeAll(
-    HttpServer.layer.pipe(Layer.provide(Games.layer), Layer.provide(DeadLetters.layer)),
+    HttpServer.layer.pipe(
+      Layer.provide(Games.layer),
+      Layer.provide(DeadLetters.layer),
+      Layer.provide(Readiness.layer.pipe(Layer.provide(session("readiness"))))
+    ),
     StatusTransitionRepository.layer.pipe(Layer.provide(session("status-transitions"))),
     NotificationRepository.layer.pipe(Layer.provide(session("notifications"))),
     OutboxRepository.layer.pipe(Layer.provide(session("outbox"))),

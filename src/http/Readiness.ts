@@ -1,8 +1,8 @@
 /**
  * Whether this process can work, component by component.
  *
- * One question to the database serves all who ask meanwhile, and nobody waits for its answer longer than two seconds:
- * a frozen database must not hold up the probes, nor the probes use up the pool.
+ * One question to the database serves all who ask meanwhile, and nobody waits for its answer longer than two seconds.
+ * It has a connection of its own: where all of the pool waits for locks, the database is there all the same.
  */
 import { Context, Duration, Effect, Fiber, Layer, Option, Result, Scope } from "effect"
 import type { SqlError } from "effect/sql"
@@ -20,6 +20,7 @@ const patience = Duration.seconds(2)
 const abandonAfter = Duration.seconds(15)
 
 const ok: Component = { state: "ok" }
+const unused: Component = { state: "not used" }
 const away = (detail: string): Component => ({ state: "away", detail })
 
 export class Readiness extends Context.Service<Readiness, { readonly check: Effect.Effect<Components> }>()(
@@ -51,7 +52,7 @@ export class Readiness extends Context.Service<Readiness, { readonly check: Effe
         return {
           ...toDatabase(answer),
           listener: (yield* listener.isUp) ? ok : away("no LISTEN session; schedules are looked at periodically"),
-          broker: broker === "connected" ? ok : away(broker)
+          broker: broker === "connected" ? ok : broker === "unused" ? unused : away(broker)
         }
       })
       return Readiness.of({ check })

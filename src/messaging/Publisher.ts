@@ -2,9 +2,10 @@
  * Hands events to the broker and says when the broker has them for good.
  *
  * An event counts as confirmed only after the broker has confirmed it and not returned it. There are two layers: RabbitMQ
- * (`RabbitPublisher.ts`) and in-process (`InProcessPublisher.ts`), which share one contract suite.
+ * (`RabbitPublisher.ts`) and in-process (`InProcessPublisher.ts`), which share one contract suite; a process that never
+ * publishes has neither.
  */
-import { Context, type Effect, Schema } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 import type { CommittedEvent } from "../domain/GameEvent.ts"
 
 /** The broker is away, blocked, or its topology is missing: nothing is wrong with the event, and it counts no attempt. */
@@ -58,7 +59,8 @@ export interface Rejected<E> {
   readonly error: PublishError
 }
 
-export type BrokerState = "connected" | "blocked" | "disconnected"
+/** `unused`: this process publishes nothing. */
+export type BrokerState = "connected" | "blocked" | "disconnected" | "unused"
 
 export class Publisher extends Context.Service<
   Publisher,
@@ -77,4 +79,24 @@ export class Publisher extends Context.Service<
     /** Keeps the connection, with backoff, for as long as the process lives; a daemon that its owner runs. */
     readonly run: Effect.Effect<never>
   }
->()("kickoff/messaging/Publisher") {}
+>()("kickoff/messaging/Publisher") {
+  /** For a process that relays no events: it connects to nothing, is never ready, and says nothing of a broker. */
+  static readonly layerUnused = Layer.succeed(
+    Publisher,
+    Publisher.of({
+      publish: (sequences) =>
+        Effect.succeed(
+          sequences.flatMap(([event]) =>
+            event === undefined
+              ? []
+              : [{ event, error: new PublishError({ event_id: event.event_id, reason: doesNotRelay }) }]
+          )
+        ),
+      ready: Effect.never,
+      state: Effect.succeed("unused"),
+      run: Effect.never
+    })
+  )
+}
+
+const doesNotRelay = new BrokerUnavailable({ detail: "this process does not play the role outbox" })

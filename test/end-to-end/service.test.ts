@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { ConsumeMessage } from "amqplib"
-import { Clock, Duration, Effect, Queue, Redacted } from "effect"
+import { Clock, Duration, Effect, Fiber, Queue, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { inject } from "vitest"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
+import { Database } from "../../src/postgres/Database.ts"
 import { consumeExchange, openChannel, readEvent } from "../messaging/consumer.ts"
 import { eventually, getGame, getTransitions, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 import { freePort, runProgram, type Service, startProgram, startService } from "../support/service.ts"
@@ -249,6 +250,39 @@ describe.concurrent("the running service", () => {
       assert.strictEqual((yield* clock.get("/metrics")).status, 200)
       assert.notInclude(clock.stdout(), "documentation")
       assert.include(api.stdout(), "documentation")
+      // Only who relays has a broker to tell of.
+      const text = (service: Service, path: string) =>
+        Effect.flatMap(service.get(path), (answer) => Effect.promise(() => answer.text()))
+      assert.include(yield* text(api, "/health/ready"), '"broker":{"state":"not used"}')
+      assert.include(yield* text(clock, "/health/ready"), '"broker":{"state":"ok"}')
+      assert.notInclude(yield* text(api, "/metrics"), "kickoff_broker_connected")
+      assert.match(yield* text(clock, "/metrics"), /^kickoff_broker_connected 1$/m)
+    }).pipe(inWorld)
+  )
+
+  it.live("is ready while every pooled connection waits for a lock", () =>
+    Effect.gen(function* () {
+      const world = yield* makeWorld
+      const sql = yield* SqlClient.SqlClient
+      const database = yield* Database
+      const service = yield* startService({ env: { ...world.env, DATABASE_POOL_SIZE: "2" } })
+      const game = yield* plan(service, 60_000)
+      const waiting = sql`
+        SELECT FROM pg_stat_activity WHERE application_name = 'kickoff:pool' AND wait_event_type = 'Lock'
+          AND datname = current_database()`
+      const edits = yield* database.transaction(
+        Effect.gen(function* () {
+          yield* sql`SELECT FROM game_sessions WHERE id = ${game.id} FOR UPDATE`
+          const edits = yield* Effect.forkChild(
+            Effect.replicateEffect(service.post(`/v1/games/${game.id}/cancel`, {}), 3, { concurrency: "unbounded" })
+          )
+          yield* eventually(Effect.andThen(sql`SELECT pg_stat_clear_snapshot()`, waiting), (rows) => rows.length === 2)
+          const ready = yield* service.get("/health/ready")
+          assert.include(yield* Effect.promise(() => ready.text()), '"database":{"state":"ok"}')
+          return edits
+        })
+      )
+      for (const { status } of yield* Fiber.join(edits)) assert.strictEqual(status, 200)
     }).pipe(inWorld)
   )
 

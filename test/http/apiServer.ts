@@ -3,6 +3,7 @@ import { Context, Effect, Layer, Queue, Ref } from "effect"
 import { DeadLetters } from "../../src/deadLetters/DeadLetters.ts"
 import { Games } from "../../src/games/Games.ts"
 import { HttpServer } from "../../src/http/HttpServer.ts"
+import { Readiness } from "../../src/http/Readiness.ts"
 import { type BrokerState, Publisher } from "../../src/messaging/Publisher.ts"
 import { Health } from "../../src/observability/Health.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
@@ -67,7 +68,7 @@ export const surroundingsLayer = Layer.effectContext(
 /** The server with everything it needs but a database. */
 export const serverLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
   HttpServer.layer.pipe(
-    Layer.provideMerge(Layer.merge(Games.layer, DeadLetters.layer)),
+    Layer.provideMerge(Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer)),
     Layer.provideMerge(Layer.mergeAll(Health.layer, signalLayer, surroundingsLayer)),
     Layer.provideMerge(Settings.layerWith({ httpPort: 0, ...settings }))
   )

@@ -517,6 +517,16 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
       })
     )
 
+    it.effect("is ok in a process that uses no broker, and says so", () =>
+      Effect.gen(function* () {
+        const { broker } = yield* Surroundings
+        yield* Ref.set(broker, "unused")
+        const { body } = yield* request("GET", "/health/ready")
+        yield* Ref.set(broker, "connected")
+        assert.deepNestedInclude(body, { status: "ok", "components.broker.state": "not used" })
+      })
+    )
+
     it.effect("is not live while a loop makes no progress", () =>
       Effect.gen(function* () {
         const health = yield* Health

@@ -3,7 +3,7 @@ import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiError, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 
 const Component = Schema.Struct({
-  state: Schema.Literals(["ok", "away"]),
+  state: Schema.Literals(["ok", "away", "not used"]),
   detail: Schema.optionalKey(Schema.String)
 }).annotate({ identifier: "Component" })
 export type Component = typeof Component.Type
@@ -48,7 +48,8 @@ export class OperationsApi extends HttpApiGroup.make("operations")
       .annotate(OpenApi.Summary, "Whether this process can work")
       .annotate(
         OpenApi.Description,
-        "`degraded`: the listener or the broker is away, and the work goes on. 503: the database is away or not migrated."
+        "`degraded`: the listener or the broker is away, and the work goes on. 503: the database is away or not migrated. " +
+          "A process without the role `outbox` uses no broker."
       ),
     HttpApiEndpoint.get("metrics", "/metrics", {
       success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))

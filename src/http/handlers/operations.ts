@@ -1,5 +1,5 @@
 /** Answers the probes and the scrapes. */
-import { Duration, Effect, Layer } from "effect"
+import { Duration, Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { PrometheusMetrics } from "effect/observability"
 import { Health } from "../../observability/Health.ts"
@@ -34,11 +34,11 @@ export const layer = HttpApiBuilder.group(
             components
           })
         }
-        const whole = listener.state === "ok" && broker.state === "ok"
+        const whole = listener.state !== "away" && broker.state !== "away"
         return { status: whole ? ("ok" as const) : ("degraded" as const), components }
       }),
 
       metrics: () => PrometheusMetrics.format()
     })
   })
-).pipe(Layer.provide(Readiness.layer))
+)
