@@ -12,11 +12,12 @@ const source = join(root, "src")
 
 /** The rooms that each room may import from; `domain` and `Settings.ts` (the room "") are open to all. */
 const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
-  "": [],
+  "": ["tls"],
   domain: [],
   observability: [],
-  postgres: ["observability", "migrations"],
-  messaging: ["observability"],
+  tls: [],
+  postgres: ["observability", "tls", "migrations"],
+  messaging: ["observability", "tls"],
   outbox: ["postgres", "observability", "messaging"],
   games: ["postgres", "observability", "outbox"],
   scheduling: ["postgres", "observability", "outbox"],
@@ -31,6 +32,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
     "outbox",
     "messaging",
     "postgres",
+    "tls",
     "http",
     "observability",
     "package.json"

@@ -12,9 +12,11 @@ import {
   Layer,
   Option,
   Redacted,
+  Result,
   Schema,
   SchemaTransformation
 } from "effect"
+import { type Objection, ofBrokerUrl, ofDatabaseUrl } from "./tls/encryption.ts"
 
 export const roles = ["api", "status-transitions", "notifications", "outbox"] as const
 /** A part of the service that a process may play; see {@link roles} for all of them. */
@@ -115,22 +117,29 @@ const duration = (minimum: `${number} ${Duration.Unit}`, maximum: `${number} ${D
 /** Members of a database URL whose value the driver would refuse at every attempt to connect, as if it were an outage. */
 const isParameter: Readonly<Record<string, (value: string) => boolean>> = {
   port: (value) => /^\d{1,5}$/.test(value) && Number(value) >= 1 && Number(value) <= 65_535,
-  connect_timeout: (value) => /^\d{1,9}$/.test(value),
-  sslmode: (value) => /^(disable|allow|prefer|require|verify-ca|verify-full)$/.test(value)
+  connect_timeout: (value) => /^\d{1,9}$/.test(value)
 }
 
-/** What in a URL cannot be read, or `undefined`. Its parts are percent-encoded; URL itself does not look into them. */
-const unreadablePart = (text: string): string | undefined => {
-  const { hostname, password, pathname, searchParams, username } = new URL(text)
+/**
+ * What is wrong with a URL, to be read after "Expected a URL", or `undefined`. Its parts are percent-encoded; URL itself
+ * does not look into them.
+ */
+const objection = (text: string, encryption: ReadEncryption): Objection | undefined => {
+  const url = new URL(text)
+  const { hostname, password, pathname, searchParams, username } = url
   const part = Object.entries({ hostname, username, password, path: pathname }).find(([, value]) =>
     Option.isNone(Option.liftThrowable(decodeURIComponent)(value))
   )
-  if (part !== undefined) return `percent-encoding in its ${part[0]}, where % itself is %25`
+  if (part !== undefined) return `with a valid percent-encoding in its ${part[0]}, where % itself is %25`
   const bad = [...searchParams].find(([name, value]) => isParameter[name]?.(value) === false)
-  return bad === undefined ? undefined : `value of its parameter ${bad[0]}`
+  if (bad !== undefined) return `with a valid value of its parameter ${bad[0]}`
+  const read = encryption(url)
+  return Result.isFailure(read) ? read.failure : undefined
 }
 
-const url = (protocols: ReadonlyArray<string>) =>
+type ReadEncryption = (url: URL) => Result.Result<unknown, Objection>
+
+const url = (protocols: ReadonlyArray<string>, encryption: ReadEncryption) =>
   Schema.String.pipe(
     Schema.check(
       expecting(
@@ -139,8 +148,8 @@ const url = (protocols: ReadonlyArray<string>) =>
         `a URL that starts with ${protocols.map((protocol) => `${protocol}//`).join(" or ")}`
       ).abort(),
       Schema.makeFilter((text: string) => {
-        const part = unreadablePart(text)
-        return part === undefined ? undefined : `Expected a URL with a valid ${part}`
+        const wrong = objection(text, encryption)
+        return wrong === undefined ? undefined : `Expected a URL ${wrong}`
       })
     ),
     Schema.decodeTo(
@@ -186,13 +195,13 @@ const text = (expected: string, test: (text: string) => boolean = () => true) =>
 export const settings = {
   databaseUrl: setting({
     name: "DATABASE_URL",
-    schema: url(["postgres:", "postgresql:"]),
+    schema: url(["postgres:", "postgresql:"], ofDatabaseUrl),
     fallback: { text: "none: embedded PostgreSQL", value: Option.none() },
-    meaning: "PostgreSQL 14 to 18, `postgres://…`"
+    meaning: "PostgreSQL 14 to 18, `postgres://…`; encrypted with `?sslmode=verify-full&sslrootcert=…`"
   }),
   databaseListenUrl: setting({
     name: "DATABASE_LISTEN_URL",
-    schema: url(["postgres:", "postgresql:"]),
+    schema: url(["postgres:", "postgresql:"], ofDatabaseUrl),
     fallback: { text: "`DATABASE_URL`", value: Option.none() },
     meaning: "direct connection for LISTEN and advisory locks when `DATABASE_URL` goes through a transaction pooler"
   }),
@@ -204,9 +213,9 @@ export const settings = {
   }),
   rabbitmqUrl: setting({
     name: "RABBITMQ_URL",
-    schema: url(["amqp:", "amqps:"]),
+    schema: url(["amqp:", "amqps:"], ofBrokerUrl),
     fallback: { text: "none: in-process publisher", value: Option.none() },
-    meaning: "`amqp://…` or `amqps://…`"
+    meaning: "`amqp://…`, or `amqps://…` with `?cacertfile=…` for a CA of your own"
   }),
   rabbitmqExchange: setting({
     name: "RABBITMQ_EXCHANGE",

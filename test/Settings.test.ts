@@ -194,7 +194,9 @@ const addresses = [
       "postgres://kickoff:s3cret@db/%kickoff",
       "postgres://kickoff:s3cret@db/kickoff?port=65536",
       "postgres://kickoff:s3cret@db/kickoff?connect_timeout=soon",
-      "postgres://kickoff:s3cret@db/kickoff?sslmode=required"
+      "postgres://kickoff:s3cret@db/kickoff?sslmode=required",
+      "postgres://kickoff:s3cret@db/kickoff?sslmode=prefer",
+      "postgres://kickoff:s3cret@db/kickoff?sslmode=verify-ca"
     ]
   },
   {
@@ -207,7 +209,14 @@ const addresses = [
     name: "RABBITMQ_URL",
     member: "rabbitmqUrl",
     good: ["amqp://kickoff:s3cret@broker", "amqps://kickoff:s3cret@broker:5671/vhost?heartbeat=10"],
-    bad: ["http://kickoff:s3cret@broker", "broker:5672", "amqp:broker", "s3cret", "amqp://kickoff:s3cret%zz@broker"]
+    bad: [
+      "http://kickoff:s3cret@broker",
+      "broker:5672",
+      "amqp:broker",
+      "s3cret",
+      "amqp://kickoff:s3cret%zz@broker",
+      "amqps://kickoff:s3cret@broker?verify=verify_none"
+    ]
   }
 ] as const
 

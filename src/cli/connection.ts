@@ -3,11 +3,25 @@
  *
  * They do not start the embedded server: the service that owns it has it open.
  */
-import { Effect, Option, References } from "effect"
+import { Effect, Option, type Redacted, References } from "effect"
 import * as Logging from "../observability/logging.ts"
 import { Database } from "../postgres/Database.ts"
+import { readTls } from "../postgres/sockets.ts"
 import { Settings } from "../Settings.ts"
+import type { CertificateUnusable } from "../tls/certificates.ts"
 import { BadArgument } from "./failures.ts"
+
+/** Finds out at the start whether the files that a variable's URL names for its encryption can be used. */
+export const requireCertificates = (
+  name: string,
+  url: Option.Option<Redacted.Redacted>,
+  read: (url: Redacted.Redacted) => Effect.Effect<unknown, CertificateUnusable>
+): Effect.Effect<void, BadArgument> =>
+  Option.match(url, {
+    onNone: () => Effect.void,
+    onSome: (url) =>
+      Effect.asVoid(Effect.mapError(read(url), ({ message }) => new BadArgument({ name, detail: message })))
+  })
 
 /** Runs an effect on one connection, with logs on standard error, so that standard output is the command's alone. */
 export const withDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -20,6 +34,7 @@ export const withDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       })
     }
     const url = databaseUrl.value
+    yield* requireCertificates("DATABASE_URL", databaseUrl, readTls)
     return yield* Effect.andThen(Database.awaitReachable(url), effect).pipe(
       Effect.provide(
         Database.layer({

@@ -12,6 +12,7 @@ import { HttpServer } from "../http/HttpServer.ts"
 import { Readiness } from "../http/Readiness.ts"
 import { InProcessPublisher } from "../messaging/InProcessPublisher.ts"
 import { Publisher } from "../messaging/Publisher.ts"
+import { readTls as readBrokerTls } from "../messaging/link.ts"
 import { RabbitPublisher } from "../messaging/RabbitPublisher.ts"
 import { LedgerRepository } from "../ledger/LedgerRepository.ts"
 import * as Retention from "../ledger/Retention.ts"
@@ -24,11 +25,12 @@ import { Database } from "../postgres/Database.ts"
 import { EmbeddedPostgres } from "../postgres/EmbeddedPostgres.ts"
 import { Listener } from "../postgres/Listener.ts"
 import { migrate } from "../postgres/migrations.ts"
-import { describeAddress } from "../postgres/sockets.ts"
+import { describeAddress, describeEncryption, readTls } from "../postgres/sockets.ts"
 import * as DueLoop from "../scheduling/DueLoop.ts"
 import { NotificationRepository } from "../scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../scheduling/StatusTransitionRepository.ts"
 import { type Role, Settings } from "../Settings.ts"
+import { requireCertificates } from "./connection.ts"
 import { AlreadyLogged, BadArgument } from "./failures.ts"
 import { boundShutdown } from "./shutdown.ts"
 
@@ -49,12 +51,14 @@ const findDatabase = Effect.gen(function* () {
   const settings = yield* Settings
   if (Option.isSome(settings.databaseUrl)) {
     const url = settings.databaseUrl.value
+    yield* requireCertificates("DATABASE_URL", settings.databaseUrl, readTls)
+    yield* requireCertificates("DATABASE_LISTEN_URL", settings.databaseListenUrl, readTls)
     return {
       url,
       listenUrl: Option.getOrElse(settings.databaseListenUrl, () => url),
       pooler: Option.isSome(settings.databaseListenUrl),
       embedded: false,
-      description: describeAddress(url)
+      description: [describeAddress(url), ...Option.toArray(describeEncryption(url))].join(", ")
     } satisfies Addresses
   }
   if (settings.container) {
@@ -194,6 +198,9 @@ export const service = Effect.gen(function* () {
   yield* boundShutdown(settings.shutdownGrace)
   return yield* Effect.gen(function* () {
     yield* Effect.logInfo(`Kickoff ${packageJson.version} plays ${settings.roles.join(", ")}`)
+    if (settings.roles.includes("outbox")) {
+      yield* requireCertificates("RABBITMQ_URL", settings.rabbitmqUrl, readBrokerTls)
+    }
     const addresses = yield* findDatabase
     yield* Effect.logInfo(`Database: ${addresses.description}`)
     for (const name of yield* bringUpToDate(addresses, settings.migrate)) yield* Effect.logInfo(`Applied ${name}`)

@@ -5,9 +5,11 @@
  * delivery tag here: amqplib's own callbacks tell "refused" from "connection lost" only by the text of an error.
  */
 import { type ConfirmChannel, connect, type Connection, IllegalOperationError } from "amqplib/callback_api"
-import { Duration, Effect, Latch, Redacted, Result, Schema } from "effect"
+import { Duration, Effect, Latch, Option, Redacted, Result, Schema } from "effect"
 import { Writable } from "node:stream"
 import { cloudEventContentType, type CommittedEvent, encodeCloudEvent } from "../domain/GameEvent.ts"
+import { type CertificateUnusable, describeRefusal, toTlsOptions, type TlsOptions } from "../tls/certificates.ts"
+import { ofBrokerUrl } from "../tls/encryption.ts"
 import { BrokerUnavailable, ChannelClosed, EventRefused, type PublishError } from "./Publisher.ts"
 import type { Settle } from "./sequences.ts"
 import { declareTopology } from "./topology.ts"
@@ -68,7 +70,9 @@ export const sweepsPerConfirm = 10
 export const openLink = Effect.fn("link.open")(function* (options: LinkOptions) {
   const socket = new AbortController()
   const destroy = Effect.sync(() => socket.abort())
-  return yield* openConnection(options.url, socket.signal).pipe(
+  return yield* readTls(options.url).pipe(
+    Effect.mapError(({ message }) => new LinkFailed({ detail: message, permanent: true })),
+    Effect.flatMap((tls) => openConnection(options.url, tls, socket.signal)),
     Effect.flatMap((connection) =>
       Effect.gen(function* () {
         const channel = yield* openChannel(connection)
@@ -87,9 +91,21 @@ export const openLink = Effect.fn("link.open")(function* (options: LinkOptions) 
   )
 })
 
-const openConnection = (url: Redacted.Redacted, signal: AbortSignal): Effect.Effect<Connection, LinkFailed> =>
+/** How to encrypt; empty in clear. The settings have found the URL to be readable. */
+export const readTls = (url: Redacted.Redacted): Effect.Effect<TlsOptions, CertificateUnusable> =>
+  Option.match(Result.getOrThrow(ofBrokerUrl(new URL(Redacted.value(url)))), {
+    onNone: () => Effect.succeed({}),
+    onSome: toTlsOptions
+  })
+
+const openConnection = (
+  url: Redacted.Redacted,
+  tls: TlsOptions,
+  signal: AbortSignal
+): Effect.Effect<Connection, LinkFailed> =>
   Effect.callback((resume) => {
     const options = {
+      ...tls,
       noDelay: true,
       keepAlive: true,
       writableHighWaterMark: socketBuffer,
@@ -122,7 +138,17 @@ const withHeartbeat = (url: Redacted.Redacted): string => {
   return parsed.href
 }
 
-const connectFailed = (error: Error): LinkFailed =>
+const connectFailed = (error: Error): LinkFailed => {
+  const refusal = describeRefusal(error)
+  return refusal === undefined
+    ? connectionRefused(error)
+    : new LinkFailed({
+        detail: `${refusal}; the parameter cacertfile of the URL names the CA's file`,
+        permanent: true
+      })
+}
+
+const connectionRefused = (error: Error): LinkFailed =>
   new LinkFailed({
     // amqplib keeps the broker's own words to itself here.
     detail: /ConnectionOpenOk; got <ConnectionClose/.test(error.message)

@@ -6,7 +6,8 @@
 import { PgClient } from "@effect/sql-pg"
 import { Cause, Context, Duration, Effect, Layer, type Redacted, Schedule, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
-import { describeAddress, makeSockets } from "./sockets.ts"
+import { type CertificateUnusable, describeRefusal, type TlsOptions } from "../tls/certificates.ts"
+import { describeAddress, makeSockets, readTls } from "./sockets.ts"
 
 /** PostgreSQL did not accept a connection during the start of the process. */
 export class DatabaseUnreachable extends Schema.TaggedError<DatabaseUnreachable>()("DatabaseUnreachable", {
@@ -44,6 +45,8 @@ export const answerDeadline = Duration.seconds(5)
 /** What the driver says of an error, on one line: `reason.cause` is the server's own message. */
 export const describeSqlError = (error: SqlError.SqlError): string => {
   const { cause } = error.reason
+  const refusal = describeRefusal(cause)
+  if (refusal !== undefined) return `${refusal}; the parameter sslrootcert of the URL names the CA's file`
   return cause instanceof Error && cause.message !== "" ? cause.message : (error.reason.message ?? error.message)
 }
 
@@ -78,26 +81,28 @@ export class Database extends Context.Service<
     options: DatabaseOptions
   ): Layer.Layer<Database | PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError> => {
     const sockets = makeSockets(options.url)
-    const client = PgClient.layer({
-      url: options.url,
-      stream: sockets.open,
-      maxConnections: options.connections,
-      minConnections: options.connections === 1 ? 1 : 0,
-      idleTimeout: Duration.minutes(5),
-      applicationName: `kickoff:${options.name}`,
-      transformJson: false,
-      ...(options.pooler === true ? { prepare: false } : {}),
-      // Poolers know these two and pass them on; others they refuse.
-      ...(options.pooler === true || options.patient === true
-        ? { startupParameters: notation }
-        : {
-            startupParameters: {
-              ...notation,
-              statement_timeout: String(Duration.toMillis(statementTimeout)),
-              idle_in_transaction_session_timeout: String(Duration.toMillis(statementTimeout))
-            }
-          })
-    })
+    const client = (ssl: false | TlsOptions) =>
+      PgClient.layer({
+        url: options.url,
+        stream: sockets.open,
+        ssl,
+        maxConnections: options.connections,
+        minConnections: options.connections === 1 ? 1 : 0,
+        idleTimeout: Duration.minutes(5),
+        applicationName: `kickoff:${options.name}`,
+        transformJson: false,
+        ...(options.pooler === true ? { prepare: false } : {}),
+        // Poolers know these two and pass them on; others they refuse.
+        ...(options.pooler === true || options.patient === true
+          ? { startupParameters: notation }
+          : {
+              startupParameters: {
+                ...notation,
+                statement_timeout: String(Duration.toMillis(statementTimeout)),
+                idle_in_transaction_session_timeout: String(Duration.toMillis(statementTimeout))
+              }
+            })
+      })
     const database = Layer.effect(
       Database,
       Effect.map(SqlClient.SqlClient, (sql) =>
@@ -112,7 +117,10 @@ export class Database extends Context.Service<
         })
       )
     )
-    return Layer.provideMerge(database, client)
+    return Layer.provideMerge(
+      database,
+      Layer.unwrap(readTls(options.url).pipe(Effect.mapError(toConnectionError), Effect.map(client)))
+    )
   }
 
   /** Waits for the database with backoff, saying so, for at most 30 s. For the start of a process. */
@@ -127,13 +135,22 @@ export class Database extends Context.Service<
         Effect.tapError((error) =>
           Effect.logWarning(`The database at ${describeAddress(url)} is not reachable yet: ${describeSqlError(error)}`)
         ),
-        Effect.retry({ schedule: patience, while: isConnectionFailure }),
+        Effect.retry({
+          schedule: patience,
+          // A certificate that is not trusted now will not be in a second.
+          while: (error) => isConnectionFailure(error) && describeRefusal(error.reason.cause) === undefined
+        }),
         Effect.mapError(
           (error) => new DatabaseUnreachable({ detail: `${describeAddress(url)}: ${describeSqlError(error)}` })
         )
       )
     })
 }
+
+const toConnectionError = (cause: CertificateUnusable) =>
+  new SqlError.SqlError({
+    reason: new SqlError.ConnectionError({ cause, message: cause.message, operation: "connect" })
+  })
 
 /** `withTransaction` turns a connection that is lost while it begins, commits or rolls back into a defect. */
 const failLostConnection = <E>(cause: Cause.Cause<E>): Effect.Effect<never, E | SqlError.SqlError> => {

@@ -8,7 +8,7 @@ import { PgConnection } from "@effect/sql-pg"
 import { Clock, Duration, Effect, type Redacted, type Scope } from "effect"
 import type { SqlError } from "effect/sql"
 import { type Failure, type Outages, reconnecting } from "./outages.ts"
-import { makeSockets } from "./sockets.ts"
+import { makeSockets, readTls } from "./sockets.ts"
 
 export interface Session {
   readonly connection: PgConnection.PgConnection
@@ -45,6 +45,7 @@ export const keepSession = <E extends Failure>(
       const connection = yield* PgConnection.make({
         url: options.url,
         stream: sockets.open,
+        ssl: yield* readTls(options.url),
         connectTimeout: Duration.seconds(3),
         applicationName: `kickoff:${options.name}`,
         startupParameters: keepalives

@@ -4,8 +4,10 @@
  * On a half-open connection a query is never answered and never fails, and interrupting it or closing its session
  * politely waits for the dead server. Destroying the socket fails whatever waits on it, at once.
  */
-import { Option, Redacted } from "effect"
+import { Effect, Option, Redacted, Result } from "effect"
 import * as Net from "node:net"
+import { type CertificateUnusable, toTlsOptions, type TlsOptions } from "../tls/certificates.ts"
+import { type Encryption, ofDatabaseUrl } from "../tls/encryption.ts"
 
 /** Host and port, or the socket file, of a libpq URL. */
 const address = (url: Redacted.Redacted): Net.NetConnectOpts => {
@@ -15,6 +17,17 @@ const address = (url: Redacted.Redacted): Net.NetConnectOpts => {
   const port = Number(parsed.searchParams.get("port") ?? (parsed.port || 5432))
   return host.startsWith("/") ? { path: `${host}/.s.PGSQL.${port}` } : { host, port, noDelay: true }
 }
+
+/** The encryption that the settings' URL asks for; they have found it to be readable. */
+const encryption = (url: Redacted.Redacted): Option.Option<Encryption> =>
+  Result.getOrThrow(ofDatabaseUrl(new URL(Redacted.value(url))))
+
+/**
+ * How to encrypt, for the client's `ssl`: always given to it, because the client reads `sslmode` as it likes and no
+ * certificate's file at all. Fails when a file cannot be used.
+ */
+export const readTls = (url: Redacted.Redacted): Effect.Effect<false | TlsOptions, CertificateUnusable> =>
+  Option.match(encryption(url), { onNone: () => Effect.succeed(false as const), onSome: toTlsOptions })
 
 /** How long a socket may take to show that it is alive after {@link Sockets.destroySilent} was called, ms. */
 const lastChance = 250
@@ -51,6 +64,16 @@ export const makeSockets = (url: Redacted.Redacted): Sockets => {
     }
   }
 }
+
+const verified: Readonly<Record<Encryption["verify"], string>> = {
+  nothing: "encrypted, the server is not verified",
+  chain: "encrypted, the server's CA is verified",
+  host: "encrypted, the server is verified"
+}
+
+/** How the connection to a URL is encrypted, as a person may read it; none in clear. */
+export const describeEncryption = (url: Redacted.Redacted): Option.Option<string> =>
+  Option.map(encryption(url), ({ verify }) => verified[verify])
 
 /** The host and port of a URL as a person may read it: no user, no password. */
 export const describeAddress = (url: Redacted.Redacted): string =>

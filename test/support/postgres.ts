@@ -149,6 +149,14 @@ const settings: ServerSettings = {
   timezone: "UTC"
 }
 
+const takeKey = (file: string, folder: string): string => {
+  const own = Path.join(folder, "server.key")
+  Fs.copyFileSync(file, own)
+  Fs.chmodSync(own, 0o600)
+  if (account !== undefined) Fs.chownSync(own, account.uid, account.gid)
+  return own
+}
+
 const startOnce = async (binaries: Binaries, overrides: ServerSettings): Promise<PostgresServer | string> => {
   const folder = makeFolder()
   const data = Path.join(folder, "data")
@@ -166,6 +174,9 @@ const startOnce = async (binaries: Binaries, overrides: ServerSettings): Promise
     throw new Error(`${initdb} failed: ${initialised.error?.message ?? initialised.stderr}`)
   }
   const port = await freePort()
+  const { ssl_key_file } = overrides
+  // The server refuses a key that is not its own, or that others may read.
+  const ownKey = ssl_key_file === undefined ? {} : { ssl_key_file: takeKey(ssl_key_file, folder) }
   const server = spawn(
     "/bin/sh",
     [
@@ -176,7 +187,10 @@ const startOnce = async (binaries: Binaries, overrides: ServerSettings): Promise
       postgres,
       "-D",
       data,
-      ...Object.entries({ ...settings, ...overrides, port }).flatMap(([name, value]) => ["-c", `${name}=${value}`])
+      ...Object.entries({ ...settings, ...overrides, ...ownKey, port }).flatMap(([name, value]) => [
+        "-c",
+        `${name}=${value}`
+      ])
     ],
     { ...account, cwd: "/", env, detached: true, stdio: ["pipe", "pipe", "ignore"] }
   )

@@ -7,17 +7,21 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { randomBytes, randomInt } from "node:crypto"
 import { constants } from "node:fs"
-import { access, chmod, chown, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { access, chmod, chown, mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises"
 import * as Net from "node:net"
 import { tmpdir } from "node:os"
-import { delimiter, join } from "node:path"
+import { basename, delimiter, dirname, join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import { aptInstall, canInstall } from "./apt.ts"
+import type { Certificates } from "./certificates.ts"
 
 /** A broker of a test's own, which it may kill and start again on the same port with the same data. */
 export interface Broker {
   readonly url: string
   readonly host: string
   readonly port: number
+  /** Where it speaks TLS; 0 without {@link BrokerOptions.tls}. */
+  readonly tlsPort: number
   /** SIGKILL: no connection is closed in good order. */
   readonly kill: () => Promise<void>
   /** Starts it after `kill`; its durable data and its port are the same. */
@@ -36,6 +40,21 @@ export interface Broker {
 export interface BrokerOptions {
   /** Lines for `rabbitmq.conf`. */
   readonly config?: ReadonlyArray<string>
+  /** Speaks TLS on another port, with these files of one folder. It asks for a client's certificate and takes none as well. */
+  readonly tls?: Pick<Certificates, "ca" | "server">
+}
+
+/** The lines of `rabbitmq.conf` for TLS. */
+const tlsConfig = (listen: string, { ca, server }: NonNullable<BrokerOptions["tls"]>, folder = dirname(ca)) => {
+  const file = (path: string) => join(folder, basename(path))
+  return [
+    `listeners.ssl.1 = ${listen}`,
+    `ssl_options.cacertfile = ${file(ca)}`,
+    `ssl_options.certfile = ${file(server.cert)}`,
+    `ssl_options.keyfile = ${file(server.key)}`,
+    "ssl_options.verify = verify_peer",
+    "ssl_options.fail_if_no_peer_cert = false"
+  ]
 }
 
 const howToGetOne =
@@ -116,36 +135,15 @@ const findServer = async (): Promise<Server | undefined> => {
 const isRoot = process.getuid?.() === 0
 
 const installServer = async (): Promise<Server | undefined> => {
-  if (!isRoot || !(await isExecutable("/usr/bin/apt-get"))) return undefined
-  const apt = (...args: ReadonlyArray<string>) =>
-    run("/usr/bin/apt-get", ["-qq", "-o", "DPkg::Lock::Timeout=300", ...args], {
-      env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
-    })
-  const policy = "/usr/sbin/policy-rc.d"
-  // Without it the package starts a broker for the whole machine.
-  const ours = await writeFile(policy, "#!/bin/sh\nexit 101\n", { mode: 0o755, flag: "wx" }).then(
-    () => true,
-    () => false
-  )
-  try {
-    // The lists may be old or absent; with old ones the installation can still work.
-    const updated = await apt("update").then(
-      () => "",
-      (error: unknown) => `${String(error)}\n`
-    )
-    await apt("install", "-y", "--no-install-recommends", "rabbitmq-server").catch((error: unknown) => {
-      throw new Error(`${howToGetOne}\napt-get could not install it:\n${updated}${String(error)}`, { cause: error })
-    })
-  } finally {
-    if (ours) await rm(policy, { force: true })
-  }
+  if (!canInstall()) return undefined
+  await aptInstall("rabbitmq-server", howToGetOne)
   return findServer()
 }
 
 // --- a broker from rabbitmq-server --------------------------------------------------------------------------------
 
 const makeLocalBroker = async (server: Server, options: BrokerOptions): Promise<Broker> => {
-  const [port, distributionPort, epmdPort] = await freePorts()
+  const [port, tlsPort, distributionPort, epmdPort] = await freePorts()
   const folder = await mkdtemp(join(tmpdir(), "kickoff-rabbitmq-"))
   const owner = isRoot ? await findUser("rabbitmq") : undefined
   const file = (name: string) => join(folder, name)
@@ -182,6 +180,7 @@ const makeLocalBroker = async (server: Server, options: BrokerOptions): Promise<
       `listeners.tcp.1 = 127.0.0.1:${port}`,
       "disk_free_limit.absolute = 20MB",
       "log.file.level = info",
+      ...(options.tls === undefined ? [] : tlsConfig(`127.0.0.1:${tlsPort}`, options.tls)),
       ...(options.config ?? []),
       ""
     ].join("\n")
@@ -238,6 +237,7 @@ const makeLocalBroker = async (server: Server, options: BrokerOptions): Promise<
     url: `amqp://guest:guest@127.0.0.1:${port}`,
     host: "127.0.0.1",
     port,
+    tlsPort: options.tls === undefined ? 0 : tlsPort,
     kill,
     start,
     flush: flushWith(ctl),
@@ -290,14 +290,20 @@ const findUser = async (name: string): Promise<{ readonly uid: number; readonly 
 // --- a broker from Docker -----------------------------------------------------------------------------------------
 
 const makeDockerBroker = async (options: BrokerOptions): Promise<Broker> => {
-  const [port] = await freePorts()
+  const [port, tlsPort] = await freePorts()
   const name = `kickoff-test-${randomBytes(6).toString("hex")}`
   const docker = (...args: ReadonlyArray<string>) => run("docker", args)
-  const config = (options.config ?? []).join("\n")
+  const { tls } = options
+  const config = [
+    ...(tls === undefined ? [] : tlsConfig("5671", tls, "/certificates")),
+    ...(options.config ?? [])
+  ].join("\n")
+  const publish = ["--publish", `127.0.0.1:${port}:5672`, "--publish", `127.0.0.1:${tlsPort}:5671`]
+  const mount = tls === undefined ? [] : ["--volume", `${dirname(tls.ca)}:/certificates:ro`]
   const script =
     'echo "$KICKOFF_CONFIG" > /etc/rabbitmq/conf.d/99-kickoff.conf; exec docker-entrypoint.sh rabbitmq-server'
   const start = ["run", "--detach", "--name", name, "--entrypoint", "sh", "--env", `KICKOFF_CONFIG=${config}`]
-  await docker(...start, "--publish", `127.0.0.1:${port}:5672`, image, "-c", script)
+  await docker(...start, ...publish, ...mount, image, "-c", script)
   const watchdog = spawn("/bin/sh", ["-c", 'cat >/dev/null; docker rm --force --volumes "$1"', "watchdog", name], {
     detached: true,
     stdio: ["pipe", "ignore", "ignore"]
@@ -320,6 +326,7 @@ const makeDockerBroker = async (options: BrokerOptions): Promise<Broker> => {
     url: `amqp://guest:guest@127.0.0.1:${port}`,
     host: "127.0.0.1",
     port,
+    tlsPort: options.tls === undefined ? 0 : tlsPort,
     kill: async () => {
       await docker("kill", name)
     },
@@ -340,14 +347,14 @@ const flushWith = (ctl: Broker["ctl"]) => async () => {
 // --- ports and processes ------------------------------------------------------------------------------------------
 
 /** Free ports outside the range from which the kernel takes those of outgoing connections. */
-const freePorts = async (): Promise<readonly [number, number, number]> => {
+const freePorts = async (): Promise<readonly [number, number, number, number]> => {
   const ports = new Set<number>()
-  while (ports.size < 3) {
+  while (ports.size < 4) {
     const port = randomInt(20_000, 32_000)
     if (await isFree(port)) ports.add(port)
   }
-  const [first = 0, second = 0, third = 0] = ports
-  return [first, second, third]
+  const [first = 0, second = 0, third = 0, fourth = 0] = ports
+  return [first, second, third, fourth]
 }
 
 const isFree = (port: number): Promise<boolean> =>
