@@ -3,7 +3,7 @@
  *
  * Each check is one statement that finds what contradicts a promise. None of them locks anything.
  */
-import { Context, type DateTime, Duration, Effect, Layer } from "effect"
+import { Context, DateTime, Duration, Effect, Layer } from "effect"
 import { SqlClient, type SqlError, type Statement } from "effect/sql"
 
 /** Something that contradicts a promise; which of the members are known depends on the check. */
@@ -127,7 +127,7 @@ export class LedgerRepository extends Context.Service<
               row.kind || ' ' || row.target || ' was done at ' || row.done_at || ' and is not in the ledger' AS detail
             FROM (${rows}) AS row
             LEFT JOIN (
-              SELECT unnest(source_ids) AS source_id FROM ledger WHERE ${bounds(window)}
+              SELECT unnest(source_ids) AS source_id FROM ledger WHERE ${bounds(widened(window))}
             ) AS recorded ON recorded.source_id = row.id
             WHERE row.done AND recorded.source_id IS NULL
               AND row.done_at >= ${toDate(window.from)}::timestamptz AND row.done_at < ${toDate(window.to)}::timestamptz`),
@@ -204,5 +204,11 @@ export class LedgerRepository extends Context.Service<
 
 /** How many rows of a table one statement forgets: few enough to be done in milliseconds. */
 const batch = 1000
+
+/** One batch takes clock readings for its rows and for its record, and a window may begin or end in between. */
+const widened = ({ from, to }: Window): Window => ({
+  from: DateTime.subtract(from, { minutes: 1 }),
+  to: DateTime.add(to, { minutes: 1 })
+})
 
 const toDate = (instant: DateTime.Utc): Date => new Date(instant.epochMilliseconds)

@@ -12,13 +12,9 @@ import { eventually, insertGame, insertTransition } from "../support/games.ts"
 const layer = () =>
   Layer.mergeAll(Games.layer, LedgerRepository.layer, GameRepository.layer).pipe(Layer.provideMerge(engineLayer()))
 
-/** What the checks find since a minute ago, by name. */
-const findings = Effect.gen(function* () {
-  const now = yield* DateTime.now
-  const report = yield* verify({
-    from: DateTime.subtractDuration(now, "1 minute"),
-    to: DateTime.addDuration(now, "1 minute")
-  })
+/** What the checks find since an instant, by name. */
+const findingsSince = Effect.fnUntraced(function* (from: DateTime.Utc) {
+  const report = yield* verify({ from, to: DateTime.addDuration(yield* DateTime.now, "1 minute") })
   return {
     report,
     found: Object.fromEntries(
@@ -26,6 +22,9 @@ const findings = Effect.gen(function* () {
     )
   }
 })
+
+/** The same since a minute ago. */
+const findings = Effect.flatMap(DateTime.now, (now) => findingsSince(DateTime.subtractDuration(now, "1 minute")))
 
 /** A game that was planned, started and completed by the running engine, with all its events published. */
 const played = Effect.gen(function* () {
@@ -138,6 +137,21 @@ describe("verify", () => {
       yield* played
       yield* sql`DELETE FROM ledger WHERE 'COMPLETED' = ANY(targets)`
       assert.deepStrictEqual((yield* findings).found, { unrecorded: 1 })
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds the record of a row also when the window begins between the two", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* played
+      const [row] = yield* sql<{ readonly done: Date }>`
+        UPDATE ledger SET recorded_at = row.executed_at - interval '2 milliseconds'
+        FROM game_status_schedule AS row
+        WHERE row.target_status = 'IN_PROGRESS' AND row.id = ANY(ledger.source_ids)
+        RETURNING row.executed_at AS done`
+      const { found, report } = yield* findingsSince(DateTime.fromDateUnsafe(row?.done ?? new Date(0)))
+      assert.deepStrictEqual(found, {})
+      assert.strictEqual(report.effects, 1)
     }).pipe(Effect.provide(layer()))
   )
 
