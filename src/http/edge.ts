@@ -58,13 +58,13 @@ export const layer = (matchPath: MatchPath) =>
       Effect.gen(function* () {
         const request = yield* HttpServerRequest.HttpServerRequest
         const routes = matchPath(request.url)
-        const started = yield* Clock.currentTimeNanos
+        const started = yield* Clock.monotonicTimeNanos
         const response = yield* app.pipe(
           Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
           Effect.catchCause((cause) => answerCause(cause, request, methodsOf(routes))),
           Effect.map(rewrite)
         )
-        const seconds = Number((yield* Clock.currentTimeNanos) - started) / 1e9
+        const seconds = Number((yield* Clock.monotonicTimeNanos) - started) / 1e9
         const route = routes[0]?.template ?? "unknown"
         const method = methods.has(request.method) ? request.method : "other"
         yield* Metric.update(

@@ -4,9 +4,10 @@
  * While the broker is away, events fail at once and `ready` waits: nothing is queued here that the outbox does not
  * hold. Events that were sent and not confirmed fail when the connection is lost, and may have arrived all the same.
  */
-import { Clock, Duration, Effect, Latch, Layer, Option, Random, Redacted, Result, Schedule } from "effect"
+import { Duration, Effect, Latch, Layer, Option, Random, Redacted, Result, Schedule } from "effect"
 import type { CommittedEvent } from "../domain/GameEvent.ts"
 import { brokerConnected } from "../observability/Metrics.ts"
+import { uptimeMillis } from "../observability/uptime.ts"
 import { Settings } from "../Settings.ts"
 import { type Link, type LinkFailed, openLink, sweepsPerConfirm } from "./link.ts"
 import { type BrokerState, BrokerUnavailable, BrokerUnreachable, Publisher } from "./Publisher.ts"
@@ -173,7 +174,7 @@ const makeOutage = (broker: string, what: string) => {
   let saidDetail = ""
   return {
     failed: Effect.fnUntraced(function* ({ detail, permanent }: Pick<LinkFailed, "detail" | "permanent">) {
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* uptimeMillis
       const isFirst = since === undefined
       since ??= now
       const someoneMustAct = permanent && detail !== saidDetail
@@ -185,7 +186,7 @@ const makeOutage = (broker: string, what: string) => {
     }),
     over: Effect.gen(function* () {
       if (since === undefined) return
-      const lasted = Duration.millis((yield* Clock.currentTimeMillis) - since)
+      const lasted = Duration.millis((yield* uptimeMillis) - since)
       since = undefined
       saidDetail = ""
       yield* Effect.logInfo(`${broker} is back after ${Duration.format(lasted)}`)

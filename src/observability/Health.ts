@@ -4,7 +4,8 @@
  * A loop says when it will speak next; it is alive until that moment has passed. So "live" means that the loops make
  * progress, not that the process is up.
  */
-import { Clock, Context, Duration, Effect, Layer, Ref } from "effect"
+import { Context, Duration, Effect, Layer, Ref } from "effect"
+import { uptimeMillis } from "./uptime.ts"
 
 /** A daemon that must make progress. */
 export type Loop = "status-transitions" | "notifications" | "outbox" | "listener"
@@ -32,11 +33,11 @@ export class Health extends Context.Service<
       const deadlines = yield* Ref.make<ReadonlyMap<Loop, number>>(new Map())
       return Health.of({
         beat: (loop, next) =>
-          Effect.flatMap(Clock.currentTimeMillis, (now) =>
+          Effect.flatMap(uptimeMillis, (now) =>
             Ref.update(deadlines, (current) => new Map(current).set(loop, now + Duration.toMillis(next)))
           ),
         overdue: Effect.gen(function* () {
-          const now = yield* Clock.currentTimeMillis
+          const now = yield* uptimeMillis
           const current = yield* Ref.get(deadlines)
           return [...current]
             .filter(([, deadline]) => deadline < now)

@@ -63,14 +63,14 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   /** Publishes a batch, the events of each game one after the other; returns what was confirmed and what was not. */
   const publishBatch = Effect.fnUntraced(function* (events: ReadonlyArray<WaitingEvent>) {
     const clock = yield* Clock.Clock
-    const began = clock.currentTimeNanosUnsafe()
+    const began = clock.monotonicTimeNanosUnsafe()
     const confirmed: Array<WaitingEvent> = []
     const failed = yield* publisher.publish(
       byGame(events).map((game) => game.slice(0, perGame)),
       (event) => {
         confirmed.push(event)
         if (event.due_ms_ago === null) return
-        const elapsed = Duration.nanos(clock.currentTimeNanosUnsafe() - began)
+        const elapsed = Duration.nanos(clock.monotonicTimeNanosUnsafe() - began)
         latenessOf.get(event.type)?.updateUnsafe((event.due_ms_ago + Duration.toMillis(elapsed)) / 1000, context)
       }
     )

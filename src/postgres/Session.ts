@@ -85,8 +85,8 @@ export const heartbeat = <E>(
   report: (roundTrip: Duration.Duration) => Effect.Effect<void>
 ): Effect.Effect<never, E> =>
   Effect.gen(function* () {
-    const began = yield* Clock.currentTimeNanos
+    const began = yield* Clock.monotonicTimeNanos
     yield* session.within(options.deadline)(beat)
-    yield* report(Duration.nanos((yield* Clock.currentTimeNanos) - began))
+    yield* report(Duration.nanos((yield* Clock.monotonicTimeNanos) - began))
     yield* Effect.sleep(options.every)
   }).pipe(Effect.forever)

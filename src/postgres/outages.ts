@@ -4,10 +4,11 @@
  * An outage is logged when it begins and when it ends, however often the work was tried in between. It begins with the
  * second failure in a row: the first query after a server came back may fail on a stale connection.
  */
-import { Clock, Duration, Effect, Metric, Schedule } from "effect"
+import { Duration, Effect, Metric, Schedule } from "effect"
 import { SqlError } from "effect/sql"
 import type { Loop } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
+import { uptimeMillis } from "../observability/uptime.ts"
 import { describeSqlError } from "./Database.ts"
 
 /** Doubling from 50 ms to 2 s, with jitter, for ever. */
@@ -38,7 +39,7 @@ export const makeOutages = (loop: Loop, beat: Effect.Effect<void>): Outages => {
   const failed = Effect.fnUntraced(function* (error: Failure) {
     yield* beat
     yield* Metric.update(Metric.withAttributes(Metrics.loopErrors, { loop, error: tagOf(error) }), 1)
-    if (since === undefined) since = yield* Clock.currentTimeMillis
+    if (since === undefined) since = yield* uptimeMillis
     else if (!said) {
       said = true
       yield* Effect.logWarning(`${loop} is interrupted and tries until it succeeds: ${describeFailure(error)}`)
@@ -47,7 +48,7 @@ export const makeOutages = (loop: Loop, beat: Effect.Effect<void>): Outages => {
 
   const succeeded = Effect.gen(function* () {
     if (since === undefined) return
-    const lasted = Duration.millis((yield* Clock.currentTimeMillis) - since)
+    const lasted = Duration.millis((yield* uptimeMillis) - since)
     since = undefined
     if (!said) return
     said = false

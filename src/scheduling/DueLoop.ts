@@ -9,6 +9,7 @@ import { Clock, Duration, Effect, LogLevel, Metric, Option, Queue, Schedule } fr
 import type { SqlError } from "effect/sql"
 import { Health, type Loop } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
+import { uptimeMillis } from "../observability/uptime.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import { describeSqlError } from "../postgres/Database.ts"
 import { classify } from "../postgres/failures.ts"
@@ -89,9 +90,9 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   /** One statement, its measures, and the signal to the relay; not interruptible, so that it ends before a stop. */
   const commit = (apply: Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>) =>
     Effect.gen(function* () {
-      const began = yield* Clock.currentTimeNanos
+      const began = yield* Clock.monotonicTimeNanos
       const rows = yield* Effect.tapError(apply, () => Effect.sync(() => (mayHaveTold = true)))
-      const elapsed = Duration.nanos((yield* Clock.currentTimeNanos) - began)
+      const elapsed = Duration.nanos((yield* Clock.monotonicTimeNanos) - began)
       if (rows.length > 0) {
         yield* signal.committed
         yield* Metric.update(Metrics.batchSeconds, Duration.toSeconds(elapsed))
@@ -196,7 +197,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
         for (;;) {
           const look = yield* repository.look
           if (look.stalled) {
-            const now = yield* Clock.currentTimeMillis
+            const now = yield* uptimeMillis
             const round = now - soughtAt >= Duration.toMillis(settings.backstop)
             if (round || woken === "backstop" || woken === "reconnect") {
               yield* repository.releaseStalled

@@ -1,19 +1,21 @@
 /**
- * A schedule in memory, by this process's clock: the twin of the tables for tests of the loop.
+ * A schedule in memory: the twin of the tables for tests of the loop.
  *
- * It passes the same contract suite. Its rows belong to games that allow everything, so each due row is applied.
+ * It passes the same contract suite. Its rows belong to games that allow everything, so each due row is applied. Its clock
+ * is as independent of the machine's as the database's is.
  */
-import { Clock, Context, Duration, Effect, Layer, Option } from "effect"
+import { Context, Duration, Effect, Layer, Option } from "effect"
 import { SqlError } from "effect/sql"
 import { GameId } from "../domain/Game.ts"
 import { pauseAfter } from "../domain/RetryPolicy.ts"
+import { uptimeMillis } from "../observability/uptime.ts"
 import { channels } from "../postgres/channels.ts"
 import type { DueRepository, DueRow, Processed, RowFailure } from "./DueRepository.ts"
 
 export interface MemoryRow {
   readonly id: string
   readonly game_id: string
-  /** By this process's clock, ms. */
+  /** By `uptimeMillis`. */
   due: number
   done: boolean
   hold: "retry" | "parked" | undefined
@@ -66,7 +68,7 @@ const make = (): MemorySchedule["Service"] => {
     Effect.gen(function* () {
       yield* schedule.onCall(method)
       if (Option.isSome(schedule.outage)) return yield* schedule.outage.value
-      return yield* work(yield* Clock.currentTimeMillis)
+      return yield* work(yield* uptimeMillis)
     })
 
   const pending = (hold: MemoryRow["hold"]) =>
@@ -184,7 +186,7 @@ const make = (): MemorySchedule["Service"] => {
     outage: Option.none(),
     onCall: () => Effect.void,
     add: (id, dueIn, gameId = crypto.randomUUID()) =>
-      Effect.map(Clock.currentTimeMillis, (now) => {
+      Effect.map(uptimeMillis, (now) => {
         rows.set(id, {
           id,
           game_id: gameId,

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Queue } from "effect"
+import { Clock, Duration, Effect, Queue } from "effect"
 import { SqlClient } from "effect/sql"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import { eventually, getGame, getTransitions, insertGame, insertReminder, insertTransition } from "../support/games.ts"
+import { makeSkewedClock } from "../support/skewedClock.ts"
 
 describe("the engine", () => {
   it.live("starts a game at its time, not before, and tells of it", () =>
@@ -25,6 +26,24 @@ describe("the engine", () => {
       yield* eventually(sql`SELECT * FROM outbox`, (rows) => rows.length === 0)
     }).pipe(Effect.provide(engineLayer()))
   )
+
+  for (const hours of [3, -3]) {
+    it.live(
+      `starts a game on time, not before, on a machine whose clock is ${Math.abs(hours)} hours ${hours < 0 ? "slow" : "fast"}`,
+      () =>
+        Effect.gen(function* () {
+          const machine = yield* makeSkewedClock(Duration.toMillis(Duration.hours(1)) * hours)
+          yield* Effect.forkScoped(Effect.provideService(engine, Clock.Clock, machine.clock))
+          const broker = yield* Broker
+          const id = yield* insertGame(1000)
+          yield* insertTransition(id, "IN_PROGRESS", 1000)
+          const event = yield* Queue.take(broker.received)
+          assert.strictEqual(event.subject, id)
+          assert.isAtLeast(Number(event.data["lateness_ms"]), 0)
+          assert.isBelow(Number(event.data["lateness_ms"]), 500)
+        }).pipe(Effect.provide(engineLayer()))
+    )
+  }
 
   it.live("starts and then completes a game whose both rows are overdue, in this order", () =>
     Effect.gen(function* () {

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Metric, Option, Queue } from "effect"
+import { Clock, Duration, Effect, Layer, Metric, Option, Queue } from "effect"
 import { SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
 import * as Metrics from "../../src/observability/Metrics.ts"
@@ -10,6 +10,7 @@ import { run } from "../../src/scheduling/DueLoop.ts"
 import { MemorySchedule } from "../../src/scheduling/MemoryDueRepository.ts"
 import { Settings } from "../../src/Settings.ts"
 import { Rests } from "../support/Rests.ts"
+import { makeSkewedClock } from "../support/skewedClock.ts"
 
 /** A failure as a server that restarts gives it. */
 const serverAway = new SqlError.SqlError({
@@ -229,6 +230,26 @@ describe("DueLoop", () => {
         yield* TestClock.adjust(Duration.seconds(10))
       }
       assert.deepStrictEqual(searches, [0, 60, 120])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("looks for what waits in vain by its backstop also after the machine's clock was set back by hours", () =>
+    Effect.gen(function* () {
+      const machine = yield* makeSkewedClock(0)
+      const schedule = yield* MemorySchedule
+      schedule.stalled = true
+      for (let n = 1; n <= 7; n++) yield* schedule.add(`row ${n}`, Duration.seconds(n * 10))
+      const loop = yield* Effect.provideService(started, Clock.Clock, machine.clock)
+      assert.strictEqual(yield* loop.rests, 10_000)
+      assert.include(yield* loop.calls, "releaseStalled")
+      machine.skew = -Duration.toMillis("3 hours")
+      const searches: Array<string> = []
+      for (let second = 10; second <= 60; second += 10) {
+        yield* TestClock.adjust(Duration.seconds(10))
+        yield* loop.rests
+        searches.push(...(yield* loop.calls).filter((method) => method === "releaseStalled"))
+      }
+      assert.lengthOf(searches, 1)
     }).pipe(Effect.provide(layer()))
   )
 

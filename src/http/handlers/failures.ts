@@ -1,5 +1,5 @@
 /** What the core's failures are to a client of the API. */
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import type { SqlError } from "effect/sql"
 import type { DeadLetterNotFound, DeadLetterResolved } from "../../deadLetters/DeadLetters.ts"
 import type {
@@ -21,6 +21,7 @@ import {
   IllegalTransitionProblem,
   VersionMismatchProblem
 } from "../api/problems.ts"
+import { uptimeMillis } from "../../observability/uptime.ts"
 
 /** While the database is away every request fails; one line in ten seconds is enough to say so. */
 const quietMillis = 10_000
@@ -32,7 +33,7 @@ const quietMillis = 10_000
 const makeSqlFailure = () => {
   let quietUntil = 0
   const warn = Effect.fnUntraced(function* (error: SqlError.SqlError) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* uptimeMillis
     if (now < quietUntil) return
     quietUntil = now + quietMillis
     yield* Effect.logWarning(`Requests fail for the database: ${describeSqlError(error)}`)
