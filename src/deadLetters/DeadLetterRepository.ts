@@ -213,7 +213,7 @@ export class DeadLetterRepository extends Context.Service<
           Effect.asVoid(sql`
             INSERT INTO outbox (event_id, game_id, type, occurred_at, due_at, data)
             SELECT source_id, (payload ->> 'game_id')::uuid, payload ->> 'type',
-              (payload ->> 'occurred_at')::timestamptz, (payload ->> 'due_at')::timestamptz, payload -> 'data'
+              (payload ->> 'occurred_at')::timestamptz, (payload ->> 'due_at')::timestamptz, (payload -> 'data')::json
             FROM dead_letters
             WHERE id = ${id}::uuid`),
 

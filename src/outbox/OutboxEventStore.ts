@@ -15,19 +15,23 @@ import { gameEventData } from "./gameEventData.ts"
 export const insertGameEvent = (
   sql: SqlClient.SqlClient,
   type: GameEventType,
-  extra: Readonly<Record<string, Schema.Json>> = {}
+  extra?: Readonly<Record<string, Schema.Json>>
 ): Statement.Fragment =>
   // The transaction may have waited for the lock, so the statement's time is nearer to the change than now().
   sql`
     INSERT INTO outbox (game_id, type, occurred_at, data)
-    SELECT game.id, ${type}, statement_timestamp(), ${gameEventData(sql)} || ${JSON.stringify(extra)}::jsonb`
+    SELECT game.id, ${type}, statement_timestamp(), ${
+      extra === undefined
+        ? gameEventData(sql)
+        : sql`(${gameEventData(sql)}::jsonb || ${JSON.stringify(extra)}::jsonb)::json`
+    }`
 
 /** Tells of the game as it stands. */
 export const appendGameEvent = (
   sql: SqlClient.SqlClient,
   gameId: string,
   type: GameEventType,
-  extra: Readonly<Record<string, Schema.Json>> = {}
+  extra?: Readonly<Record<string, Schema.Json>>
 ): Effect.Effect<void, SqlError.SqlError> =>
   Effect.asVoid(sql`
     ${insertGameEvent(sql, type, extra)}

@@ -33,6 +33,9 @@ export interface DatabaseOptions {
 /** Instants are read and written as text here and there, whatever the role or database has as its defaults. */
 const notation = { DateStyle: "ISO", TimeZone: "UTC" }
 
+/** Compiling a statement takes longer than ours take: where the estimates of a large table ask for it, it makes games late. */
+const uncompiled = { jit: "off" }
+
 /** Longest time that one statement may take on the server, also when it waits for a lock. */
 const statementTimeout = Duration.seconds(10)
 
@@ -98,6 +101,7 @@ export class Database extends Context.Service<
           : {
               startupParameters: {
                 ...notation,
+                ...uncompiled,
                 statement_timeout: String(Duration.toMillis(statementTimeout)),
                 idle_in_transaction_session_timeout: String(Duration.toMillis(statementTimeout))
               }

@@ -52,11 +52,13 @@ export class NotificationRepository extends Context.Service<NotificationReposito
           ), told AS (
             INSERT INTO outbox (game_id, type, due_at, data)
             SELECT game.id, 'game.reminder_due', judged.notification_time,
-              ${gameEventData(sql)} || jsonb_build_object(
+              ${gameEventData(
+                sql,
+                sql`,
                 'reminder_minutes', judged.reminder_minutes,
                 'notification_time', ${instantText(sql, sql`judged.notification_time`)},
-                'lateness_ms', round(extract(epoch FROM clock_timestamp() - judged.notification_time) * 1000, 3)
-              )
+                'lateness_ms', round(extract(epoch FROM clock_timestamp() - judged.notification_time) * 1000, 3)`
+              )}
             FROM judged
             CROSS JOIN LATERAL (SELECT (judged.game).*) AS game
             WHERE judged.outcome = 'sent'

@@ -53,13 +53,13 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
                 WHEN chosen.target_status = 'COMPLETED' AND chosen.status = 'IN_PROGRESS' THEN 'applied'
                 WHEN chosen.target_status NOT IN ('IN_PROGRESS', 'COMPLETED') THEN 'parked'
                 WHEN chosen.target_status = 'IN_PROGRESS' OR chosen.status <> 'SCHEDULED' THEN 'superseded'
-                WHEN start.id IS NULL THEN 'parked'
+                WHEN (
+                  SELECT start.id FROM game_status_schedule AS start
+                  WHERE start.game_id = chosen.game_id AND start.target_status = 'IN_PROGRESS' AND start.executed = FALSE
+                ) IS NULL THEN 'parked'
                 ELSE 'waiting'
               END AS outcome
             FROM chosen
-            LEFT JOIN game_status_schedule AS start
-              ON chosen.target_status = 'COMPLETED' AND chosen.status = 'SCHEDULED'
-              AND start.game_id = chosen.game_id AND start.target_status = 'IN_PROGRESS' AND start.executed = FALSE
           ), moved AS (
             UPDATE game_sessions AS game
             SET status = judged.target_status, version = game.version + 1, updated_at = now()
@@ -92,10 +92,12 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
             SELECT game.id,
               CASE game.status WHEN 'IN_PROGRESS' THEN 'game.started' ELSE 'game.completed' END,
               game.transition_time,
-              ${gameEventData(sql)} || jsonb_build_object(
+              ${gameEventData(
+                sql,
+                sql`,
                 'transition_time', ${instantText(sql, sql`game.transition_time`)},
-                'lateness_ms', round(extract(epoch FROM clock_timestamp() - game.transition_time) * 1000, 3)
-              )
+                'lateness_ms', round(extract(epoch FROM clock_timestamp() - game.transition_time) * 1000, 3)`
+              )}
             FROM moved AS game
             RETURNING game_id, event_id
           ), recorded AS (

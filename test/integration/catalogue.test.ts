@@ -95,7 +95,7 @@ outbox.game_id uuid NOT NULL
 outbox.type text NOT NULL
 outbox.occurred_at timestamptz NOT NULL DEFAULT now()
 outbox.due_at timestamptz
-outbox.data jsonb NOT NULL
+outbox.data json NOT NULL
 outbox.attempts integer NOT NULL DEFAULT 0
 outbox.retry_at timestamptz
 `

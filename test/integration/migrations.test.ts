@@ -30,7 +30,12 @@ describe("Migrations", () => {
         Array.from({ length: 4 }, () => connected(migrate)),
         { concurrency: "unbounded" }
       )
-      assert.deepStrictEqual(applied.flat(), ["0001_create_tables", "0002_create_triggers", "0003_create_ledger"])
+      assert.deepStrictEqual(applied.flat(), [
+        "0001_create_tables",
+        "0002_create_triggers",
+        "0003_create_ledger",
+        "0004_make_updates_cheap"
+      ])
       const ids = yield* connected(
         Effect.gen(function* () {
           const sql = yield* SqlClient.SqlClient
