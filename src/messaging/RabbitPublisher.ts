@@ -22,7 +22,7 @@ export interface RabbitLimits {
   readonly start: Duration.Duration
 }
 
-const defaultLimits: RabbitLimits = { window: 1000, confirm: Duration.seconds(10), start: Duration.seconds(30) }
+const defaultLimits: RabbitLimits = { window: 2000, confirm: Duration.seconds(10), start: Duration.seconds(30) }
 
 /** How often an outage that lasts is said again. */
 const reminder = Duration.seconds(30)

@@ -73,7 +73,7 @@ export class OutboxRepository extends Context.Service<
               SELECT FROM outbox AS resting
               WHERE resting.game_id = event.game_id AND resting.id < event.id AND resting.retry_at > now()
             )
-            ${exceptGames.length === 0 ? sql`` : sql`AND event.game_id <> ALL(${exceptGames}::uuid[])`}
+            ${exceptGames.length === 0 ? sql`` : sql`AND event.game_id NOT IN (SELECT unnest(${exceptGames}::uuid[]))`}
           ORDER BY event.id
           LIMIT ${limit}`,
         answered

@@ -4,7 +4,7 @@
  * One relay is active at a time, by an advisory lock on a session of its own. Two that overlap for a moment, because the
  * lock was lost, publish the same events under the same ids: consumers know them by their id.
  */
-import { Clock, Duration, Effect, Metric, Option, Queue, type Redacted } from "effect"
+import { Clock, Duration, Effect, Metric, Option, Queue, type Redacted, Semaphore } from "effect"
 import type { SqlError } from "effect/sql"
 import { GameEventType } from "../domain/GameEvent.ts"
 import { type PublishError, Publisher } from "../messaging/Publisher.ts"
@@ -95,30 +95,39 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
     )
   })
 
-  /** Publishes one batch. Not interruptible: what was sent is waited for, so that a stop does not send it twice. */
-  const step = Effect.gen(function* () {
-    const first = yield* outbox.list(window)
+  /** Games of which events are listed and not settled yet. */
+  const underWay = new Set<string>()
+  const listing = yield* Semaphore.make(1)
+  /** Whether the last listing was full, so that the next batch can be read while this one waits for its confirms. */
+  let backlog = false
+
+  /** What may be published beside what is under way; while there are suspects, one of them when nothing else is. */
+  const listNext = Effect.gen(function* () {
+    if (suspects.size > 0 && underWay.size > 0) return []
+    const first = yield* outbox.list(window, [...underWay])
+    backlog = first.length === window
     const games = byGame(first)
     // A full window of few games is for the most part what must wait, so the other games get a window of their own.
-    const crowded = first.length === window && games.length < window / perGame
+    const crowded = backlog && games.length < window / perGame
     const others = crowded
-      ? yield* outbox.list(
-          window,
-          games.flatMap((game) => game.slice(0, 1).map((event) => event.game_id))
-        )
+      ? yield* outbox.list(window, [
+          ...underWay,
+          ...games.flatMap((game) => game.slice(0, 1).map(({ game_id }) => game_id))
+        ])
       : []
     const listed = [...first, ...others]
-    const events = suspects.size === 0 ? listed : listed.filter((event) => suspects.has(event.event_id))
-    if (events.length === 0) {
-      suspects = new Set()
-      return listed.length > 0
-    }
-    const alone = suspects.size > 0
-    const { confirmed, failed } = yield* publishBatch(alone ? events.slice(0, 1) : events)
+    const suspected = listed.filter((event) => suspects.has(event.event_id)).slice(0, 1)
+    if (suspected.length === 0) suspects = new Set()
+    return suspected.length === 0 ? listed : suspected
+  })
+
+  /** Publishes events, forgets those that are confirmed, and draws the conclusions for those that are not. */
+  const settle = Effect.fnUntraced(function* (events: ReadonlyArray<WaitingEvent>, alone: boolean) {
+    const { confirmed, failed } = yield* publishBatch(events)
     yield* outbox.remove(confirmed.map((event) => event.id))
     yield* Metric.update(Metric.withAttributes(Metrics.events, { outcome: "confirmed" }), confirmed.length)
     yield* beat(Duration.zero)
-    if (alone) suspects = without(suspects, [...confirmed, ...failed.map(({ event }) => event)])
+    if (alone) suspects = without(suspects, events)
 
     let unavailable: PublishError | undefined
     const closedOver: Array<string> = []
@@ -129,8 +138,25 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
       } else if (error.reason._tag === "ChannelClosed" && !alone) closedOver.push(event.event_id)
       else yield* recordRefusal(event, error)
     }
-    if (closedOver.length > 0) suspects = new Set(closedOver)
-    if (unavailable !== undefined) return yield* unavailable
+    if (closedOver.length > 0) suspects = new Set([...suspects, ...closedOver])
+    if (unavailable !== undefined) yield* unavailable
+  })
+
+  /** One batch, and whether there was any. Not interruptible: what was sent is waited for, so that a stop does not send it twice. */
+  const step = Effect.gen(function* () {
+    const { alone, events } = yield* listing.withPermit(
+      Effect.map(listNext, (events) => {
+        for (const { game_id } of events) underWay.add(game_id)
+        return { events, alone: suspects.size > 0 }
+      })
+    )
+    if (events.length === 0) return false
+    yield* Effect.ensuring(
+      settle(events, alone),
+      Effect.sync(() => {
+        for (const { game_id } of events) underWay.delete(game_id)
+      })
+    )
     return true
   }).pipe(Effect.uninterruptible)
 
@@ -140,13 +166,19 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
     Effect.forever(Effect.andThen(beat(impatience), Effect.sleep(impatience)))
   )
 
+  /** Batch after batch while there is more than one. Two of them side by side keep broker and database busy at once. */
+  const lane = step.pipe(Effect.tap(brokerReady), Effect.repeat({ while: (more) => more && backlog }))
+
   return yield* Effect.scoped(
     Effect.gen(function* () {
       const hints = yield* listener.subscribe(channels.outbox)
 
       const drain: Effect.Effect<Duration.Duration, SqlError.SqlError | PublishError> = Effect.gen(function* () {
         yield* brokerReady
-        while (yield* step) yield* brokerReady
+        while (yield* step) {
+          yield* brokerReady
+          if (backlog) yield* Effect.all([lane, lane], { concurrency: 2, discard: true })
+        }
         const look = yield* outbox.look
         // While no hint can come from other processes, the look must be one's own.
         if (!look.waiting) return (yield* listener.isUp) ? settings.backstop : Duration.min(deafPoll, settings.backstop)

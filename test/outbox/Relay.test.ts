@@ -241,6 +241,33 @@ describe("Relay", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("has two batches under way while there is a backlog, and no event of a game that is in the other one", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox
+      const broker = yield* Broker
+      const take = (count: number) => Effect.forEach(Array.from({ length: count }), () => arrival)
+      yield* Effect.forEach(Array.from({ length: 3000 }), (_, n) => outbox.append(`g${n}`, "game.created"))
+      yield* relaying
+      // The first full batch shows that there is a backlog.
+      for (const { verdict } of yield* take(1000)) yield* confirm(verdict)
+      const one = yield* take(1000)
+      const two = yield* take(1000)
+
+      const later = yield* outbox.append(two[0]?.event.subject ?? "", "game.started")
+      const fresh = yield* outbox.append("fresh", "game.created")
+      for (const { verdict } of one) yield* confirm(verdict)
+      const next = yield* arrival
+      assert.strictEqual(next.event.id, fresh)
+      yield* confirm(next.verdict)
+      assert.strictEqual(yield* Queue.size(broker.arrivals), 0)
+      for (const { verdict } of two) yield* confirm(verdict)
+      const last = yield* arrival
+      assert.strictEqual(last.event.id, later)
+      yield* confirm(last.verdict)
+      yield* waiting([])
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("waits for the confirms of what it has sent before it stops", () =>
     Effect.gen(function* () {
       const outbox = yield* MemoryOutbox
