@@ -99,7 +99,7 @@ export class Games extends Context.Service<
             yield* repository.supersedeDeadLetters(after.id, moved ? scheduleKinds : ["status-transition"])
             yield* repository.planTransitions(after.id)
           }
-          if (moved || changed.has("reminder_minutes")) yield* repository.planReminders(after.id)
+          if (moved || stretched || changed.has("reminder_minutes")) yield* repository.planReminders(after.id)
         } else if (after.status === "IN_PROGRESS" && stretched) {
           yield* repository.supersedeDeadLetters(after.id, ["status-transition"])
           yield* repository.moveCompletion(after.id, after.expected_duration_minutes - before.expected_duration_minutes)

@@ -281,6 +281,24 @@ layer(services, { excludeTestServices: true })("Games", (it) => {
       })
     )
 
+    it.effect("gets back what another application did to its reminders", () =>
+      Effect.gen(function* () {
+        const games = yield* Games
+        const sql = yield* SqlClient.SqlClient
+        const game = yield* create()
+        yield* sql`
+          UPDATE notification_schedule SET notification_time = notification_time - interval '1 minute'
+          WHERE game_id = ${game.id} AND reminder_minutes = 60`
+        yield* sql`DELETE FROM notification_schedule WHERE game_id = ${game.id} AND reminder_minutes = 15`
+        yield* games.edit(game.id, { expected_duration_minutes: 30 })
+        const at = DateTime.toEpochMillis(game.scheduled_at)
+        assert.deepStrictEqual(
+          (yield* reminders(game.id)).map((reminder) => reminder.at),
+          [at - 60 * 60_000, at - 15 * 60_000]
+        )
+      })
+    )
+
     it.effect("does not send its reminders again", () =>
       Effect.gen(function* () {
         const games = yield* Games
