@@ -63,8 +63,8 @@ export interface DueRepository {
   /** The earliest failed rows whose pause is over. */
   readonly listRetries: (limit: number) => Effect.Effect<ReadonlyArray<DueRow>, SqlError.SqlError>
   /**
-   * Counts an attempt of a row, gives it its next try or makes it a dead letter. None when the row has changed or is
-   * locked, so that nothing was counted.
+   * Counts an attempt of a row, gives it its next try or makes it a dead letter. None when nothing was counted: the row
+   * has changed, is locked, or another engine that met the same failure has counted it a moment before.
    */
   readonly recordFailure: (
     row: DueRow,

@@ -155,7 +155,10 @@ const make = (): MemorySchedule["Service"] => {
       call("recordFailure", (now) =>
         Effect.succeed(
           Option.map(
-            Option.filter(find(wanted), (row) => !locked.has(row.id)),
+            Option.filter(
+              find(wanted),
+              (row) => !locked.has(row.id) && (row.hold === undefined || (row.hold === "retry" && row.retryAt <= now))
+            ),
             (row) => {
               row.attempts += 1
               const parked = row.attempts >= maxAttempts

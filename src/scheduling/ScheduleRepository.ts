@@ -95,7 +95,8 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
         sql<FailedRow>`
           WITH claimed AS (
             SELECT id FROM ${table}
-            WHERE id = ${row.id} AND ${due} = ${row.due}::timestamptz AND ${done} = FALSE
+            WHERE id = ${row.id} AND ${due} = ${row.due}::timestamptz
+              AND (${fresh} OR (${retrying} AND retry_at <= now()))
             FOR NO KEY UPDATE SKIP LOCKED
           ), failed AS (
             UPDATE ${table} AS row

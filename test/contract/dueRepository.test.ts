@@ -167,11 +167,12 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
     )
 
     it.live("makes a dead letter of a row after its last attempt", () =>
-      run(({ add, deadLetters, isDone, repository }) =>
+      run(({ add, deadLetters, endPauses, isDone, repository }) =>
         Effect.gen(function* () {
           const id = yield* add(-1000)
           const row = first(yield* repository.listDue(1))
           yield* repository.recordFailure(row, failure, 2)
+          yield* endPauses
           assert.deepStrictEqual(yield* deadLetters, [])
           assert.isTrue(Option.getOrThrow(yield* repository.recordFailure(row, failure, 2)).parked)
           assert.deepStrictEqual(yield* deadLetters, [[id, 2]])
@@ -179,6 +180,20 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
           assert.deepStrictEqual([look.fresh, look.retry], [Option.none(), Option.none()])
           assert.deepStrictEqual(yield* repository.applyThese([row]), [])
           assert.isFalse(yield* isDone(id))
+        })
+      )
+    )
+
+    it.live("counts the same failure once when two engines have met it, and writes one dead letter", () =>
+      run(({ add, deadLetters, endPauses, repository }) =>
+        Effect.gen(function* () {
+          const id = yield* add(-1000)
+          const row = first(yield* repository.listDue(1))
+          const fail = repository.recordFailure(row, failure, 2)
+          assert.deepStrictEqual((yield* Effect.all([fail, fail])).map(Option.isSome), [true, false])
+          yield* endPauses
+          assert.deepStrictEqual((yield* Effect.all([fail, fail])).map(Option.isSome), [true, false])
+          assert.deepStrictEqual(yield* deadLetters, [[id, 2]])
         })
       )
     )
