@@ -33,6 +33,9 @@ export interface RefusedEvent {
   readonly parked: boolean
 }
 
+/** Finds an event that waits, if there is any; for a session outside the pools. It reads the head of the index alone. */
+export const firstWaiting = "SELECT id FROM outbox ORDER BY id LIMIT 1"
+
 export class OutboxRepository extends Context.Service<
   OutboxRepository,
   {

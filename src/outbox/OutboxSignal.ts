@@ -17,8 +17,10 @@ export class OutboxSignal extends Context.Service<
   {
     /** Call after every commit that may have added events. Never fails and never waits for the database. */
     readonly committed: Effect.Effect<void>
-    /** Signals of this process while it relays; holds one at most. */
-    readonly wakeUps: Queue.Dequeue<void>
+    /** Said by who sees that events wait, which nobody may have told of: their process may be gone. */
+    readonly found: Effect.Effect<void>
+    /** Signals of this process while it relays, by their cause; holds one at most. */
+    readonly wakeUps: Queue.Dequeue<"notify" | "backstop">
     /** Said by the relay: whether this process is the one that relays. */
     readonly setRelaying: (relaying: boolean) => Effect.Effect<void>
     /** Sends the NOTIFYs; a daemon that its owner runs. */
@@ -51,10 +53,13 @@ export class OutboxSignal extends Context.Service<
 
 const make = Effect.fnUntraced(function* (notify: Effect.Effect<void>) {
   const relaying = yield* Ref.make(false)
-  const wakeUps = yield* Queue.sliding<void>(1)
+  const wakeUps = yield* Queue.sliding<"notify" | "backstop">(1)
   const notifications = yield* Queue.sliding<void>(1)
   return OutboxSignal.of({
-    committed: Effect.flatMap(Ref.get(relaying), (here) => Queue.offer(here ? wakeUps : notifications, undefined)),
+    committed: Effect.flatMap(Ref.get(relaying), (here) =>
+      here ? Queue.offer(wakeUps, "notify") : Queue.offer(notifications, undefined)
+    ),
+    found: Effect.asVoid(Queue.offer(wakeUps, "backstop")),
     wakeUps: Queue.asDequeue(wakeUps),
     // Whoever relays next may already have looked before the last commits that were signalled here.
     setRelaying: (here) =>

@@ -11,11 +11,12 @@ import { type PublishError, Publisher } from "../messaging/Publisher.ts"
 import { Health } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { channels } from "../postgres/channels.ts"
+import { isAnswer } from "../postgres/Database.ts"
 import { deafPoll, Listener } from "../postgres/Listener.ts"
 import { makeOutages } from "../postgres/outages.ts"
 import { heartbeat, keepSession } from "../postgres/Session.ts"
 import { Settings } from "../Settings.ts"
-import { OutboxRepository, type WaitingEvent } from "./OutboxRepository.ts"
+import { firstWaiting, OutboxRepository, type WaitingEvent } from "./OutboxRepository.ts"
 import { OutboxSignal } from "./OutboxSignal.ts"
 
 /** Most events that are read, and so under way, at once. */
@@ -195,7 +196,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
           const cause = yield* Effect.sleep(Duration.max(rest, Duration.millis(1))).pipe(
             Effect.as(Duration.equals(rest, settings.backstop) ? "backstop" : "timer"),
             Effect.raceFirst(Queue.take(hints)),
-            Effect.raceFirst(Effect.as(Queue.take(signal.wakeUps), "notify"))
+            Effect.raceFirst(Queue.take(signal.wakeUps))
           )
           yield* Metric.update(Metric.withAttributes(Metrics.wakeUps, { loop: "outbox", cause }), 1)
         })
@@ -212,6 +213,9 @@ const without = (ids: ReadonlySet<string>, events: ReadonlyArray<WaitingEvent>):
   const gone = new Set(events.map((event) => event.event_id))
   return new Set([...ids].filter((id) => !gone.has(id)))
 }
+
+/** Longest time that the lock's session waits for somebody who holds the outbox, in PostgreSQL's notation. */
+const lookPatience = "1s"
 
 /**
  * Relays while it holds the lock, and stands by otherwise. The URL must lead to PostgreSQL directly: behind a
@@ -236,13 +240,21 @@ export const run = Effect.fn("Relay.run")(function* (url: Redacted.Redacted) {
         Effect.map(([row]) => row?.[0] === true)
       )
       while (!(yield* tryLock)) yield* Effect.sleep(attemptEvery)
+      yield* session.connection.query(`SET lock_timeout = '${lookPatience}'`)
+
+      // Who commits events may be killed before its hint, so the heartbeat looks whether any wait. An answer is one also
+      // when it is an error: what is wrong with the outbox is for those to say who work on it.
+      const look = session.connection.queryValues(firstWaiting).pipe(
+        Effect.tap((rows) => (rows.length > 0 ? signal.found : Effect.void)),
+        Effect.catchIf(isAnswer, () => Effect.void)
+      )
 
       yield* Effect.addFinalizer(() => setRelaying(false))
       yield* setRelaying(true)
       yield* Effect.logInfo("This process relays the events")
       yield* Effect.raceFirst(
         Effect.provideContext(publishAll(), context),
-        heartbeat(session, heartbeats, session.connection.query("SELECT 1"), () => Effect.void)
+        heartbeat(session, heartbeats, look, () => Effect.void)
       )
     })
   )

@@ -67,6 +67,10 @@ export const sqlState = (error: SqlError.SqlError): string | undefined => {
     : undefined
 }
 
+/** Whether an error is what the server had to say of a statement, on a session that goes on. */
+export const isAnswer = (error: SqlError.SqlError): boolean =>
+  sqlState(error) !== undefined && !isConnectionFailure(error)
+
 export class Database extends Context.Service<
   Database,
   {

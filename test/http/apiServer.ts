@@ -18,12 +18,13 @@ export class Signals extends Context.Service<Signals, Ref.Ref<number>>()("kickof
 export const signalLayer = Layer.effectContext(
   Effect.gen(function* () {
     const signals = yield* Ref.make(0)
-    const wakeUps = yield* Queue.unbounded<void>()
+    const wakeUps = yield* Queue.unbounded<"notify" | "backstop">()
     return Context.make(Signals, signals).pipe(
       Context.add(
         OutboxSignal,
         OutboxSignal.of({
           committed: Ref.update(signals, (count) => count + 1),
+          found: Effect.void,
           wakeUps,
           setRelaying: () => Effect.void,
           run: Effect.never

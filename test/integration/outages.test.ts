@@ -312,6 +312,48 @@ layer(PrivateServer.layer, { timeout: "60 seconds", excludeTestServices: true })
     ).pipe(Effect.provide(Scene.layer))
   )
 
+  it.effect("events whose process was killed before it could tell of them are found all the same", () =>
+    beside(
+      replica(),
+      Effect.gen(function* () {
+        yield* atRest
+        const { received } = yield* Scene
+        const sql = yield* SqlClient.SqlClient
+        // The backstop, a minute, is longer than this test may take.
+        const found = wakeUps("outbox", "backstop")
+        const before = yield* found
+        const tellNobody = Effect.gen(function* () {
+          const rows = yield* sql<{ readonly event_id: string }>`
+            INSERT INTO outbox (game_id, type, data) VALUES (gen_random_uuid(), 'game.created', '{}') RETURNING event_id`
+          const { event } = yield* Queue.take(received)
+          assert.deepStrictEqual(rows, [{ event_id: event.id }])
+        })
+        // The first ones may be found by the looks of a relay that has no listener yet.
+        yield* Effect.repeat(Effect.andThen(tellNobody, found), { until: (count) => count > before })
+      })
+    ).pipe(Effect.provide(Scene.layer))
+  )
+
+  it.effect("the relay keeps its lock while somebody holds the outbox for longer than a heartbeat may take", () =>
+    beside(
+      replica(),
+      Effect.gen(function* () {
+        yield* atRest
+        const database = yield* Database
+        const sql = yield* SqlClient.SqlClient
+        const before = yield* leader
+        yield* database.transaction(
+          Effect.gen(function* () {
+            yield* sql`LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`
+            yield* Effect.sleep("5 seconds")
+          })
+        )
+        assert.strictEqual(yield* leader, before)
+        yield* starts([yield* planOne(0)])
+      })
+    ).pipe(Effect.provide(Scene.layer))
+  )
+
   it.effect("a standby takes over within a second when the replica that relays is gone", () =>
     Effect.gen(function* () {
       const { received, url } = yield* Scene
