@@ -383,6 +383,32 @@ layer(PrivateServer.layer, { timeout: "60 seconds", excludeTestServices: true })
     }).pipe(Effect.provide(Scene.layer))
   )
 
+  it.effect("whoever waits, for a time, a hint or the relay's lock, holds no transaction and no snapshot open", () =>
+    beside(
+      Effect.all([replica({ name: "first" }), replica({ name: "second" })], { concurrency: "unbounded" }),
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* eventually(sessions("relay"), (pids) => pids.length === 2)
+        yield* atRest
+        const look = sql<{ readonly name: string; readonly settled: boolean; readonly open: boolean }>`
+          SELECT application_name AS name, clock_timestamp() - backend_start > interval '1500 milliseconds' AS settled,
+            coalesce(clock_timestamp() - xact_start > interval '500 milliseconds', FALSE) AS open
+          FROM pg_stat_activity
+          WHERE datname = current_database() AND application_name <> 'kickoff:test'`
+        // By then a lock that is waited for has been waited for.
+        const seen = yield* eventually(look, (rows) => rows.every(({ settled }) => settled))
+        assert.deepStrictEqual(
+          seen.filter(({ open }) => open),
+          []
+        )
+        assert.includeMembers(
+          seen.map(({ name }) => name),
+          ["kickoff:listener", "kickoff:relay", "kickoff:status-transitions"]
+        )
+      })
+    ).pipe(Effect.provide(Scene.layer))
+  )
+
   it.effect("a listener whose connection went silent is noticed within 5 s, and planned games start on time", () =>
     Effect.gen(function* () {
       const { url } = yield* Scene
