@@ -62,6 +62,16 @@ const holding = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
     return Effect.andThen(Deferred.succeed(release, undefined), Fiber.join(transaction))
   })
 
+/** Waits until the start of a game has been due for long enough to be seen by whoever looks. */
+const untilOverdue = (id: string) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const look = sql<{ readonly overdue: boolean }>`
+      SELECT clock_timestamp() - scheduled_at > interval '300 milliseconds' AS overdue
+      FROM game_sessions WHERE id = ${id}`
+    yield* eventually(look, ([row]) => row?.overdue === true)
+  })
+
 describe("the clock and everybody else", () => {
   it.live("starts a game whose row another transaction held, as soon as that is over", () =>
     Effect.gen(function* () {
@@ -155,6 +165,75 @@ describe("the clock and everybody else", () => {
           assert.isTrue(transitions.get("IN_PROGRESS")?.executed)
         }
       }
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("does not start a game whose cancellation was under way when it was due", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.forkScoped(engine)
+      const id = yield* plan(Duration.millis(200))
+      const commit = yield* holding(
+        sql`UPDATE game_sessions SET status = 'CANCELLED', version = version + 1 WHERE id = ${id}`
+      )
+      yield* untilOverdue(id)
+      yield* commit
+      const rows = yield* eventually(getTransitions(id), (rows) => rows.get("IN_PROGRESS")?.executed === true)
+      assert.strictEqual(rows.get("IN_PROGRESS")?.outcome, "superseded")
+      const game = yield* getGame(id)
+      assert.deepStrictEqual([game.status, game.version], ["CANCELLED", 2])
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("does not start a game by a row that was being moved when it was due, though its game was free", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.forkScoped(engine)
+      const id = yield* plan(Duration.millis(200))
+      const commit = yield* holding(sql`
+        UPDATE game_status_schedule SET transition_time = transition_time + interval '1 hour' WHERE game_id = ${id}`)
+      yield* untilOverdue(id)
+      yield* commit
+      const next = yield* plan(Duration.zero)
+      const events = yield* received(["game.started"], [next])
+      assert.notInclude(events.get(id) ?? [], "game.started")
+      assert.strictEqual((yield* getGame(id)).status, "SCHEDULED")
+      assert.isFalse((yield* getTransitions(id)).get("IN_PROGRESS")?.executed)
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("holds nothing that a change needs which has taken the game and goes on to its row when that is due", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const database = yield* Database
+      yield* Effect.forkScoped(engine)
+      const id = yield* plan(Duration.millis(200))
+      yield* database.transaction(
+        Effect.gen(function* () {
+          yield* sql`SELECT FROM game_sessions WHERE id = ${id} FOR NO KEY UPDATE`
+          yield* untilOverdue(id)
+          // Half the time after which the server would look for a deadlock.
+          yield* sql`SET LOCAL lock_timeout = '500ms'`
+          yield* sql`DELETE FROM game_status_schedule WHERE game_id = ${id}`
+        })
+      )
+      assert.strictEqual((yield* getGame(id)).status, "SCHEDULED")
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("publishes an event that was numbered before others and committed after they were gone", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      yield* Effect.forkScoped(engine)
+      const late = yield* insertGame(3_600_000)
+      const commit = yield* holding(
+        sql`INSERT INTO outbox (game_id, type, data) VALUES (${late}, 'game.created', '{}')`
+      )
+      yield* received(["game.created"], [yield* plan(Duration.hours(1))])
+      yield* eventually(sql`SELECT FROM outbox`, (rows) => rows.length === 0)
+      yield* commit
+      // Whoever commits an event wakes the relay; plain SQL does not, so that another one does it here.
+      yield* received(["game.created"], [late, yield* plan(Duration.hours(1))])
     }).pipe(Effect.provide(withGames))
   )
 
