@@ -7,7 +7,7 @@ import { Games } from "../../src/games/Games.ts"
 import { LedgerRepository } from "../../src/ledger/LedgerRepository.ts"
 import { isClean, verify } from "../../src/ledger/Verification.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
-import { eventually, insertGame, insertTransition } from "../support/games.ts"
+import { eventually, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 
 const layer = () =>
   Layer.mergeAll(Games.layer, LedgerRepository.layer, GameRepository.layer).pipe(Layer.provideMerge(engineLayer()))
@@ -81,6 +81,28 @@ describe("verify", () => {
       yield* games.cancel((yield* plan).id)
       yield* games.remove((yield* plan).id)
       assert.deepStrictEqual((yield* findings).found, {})
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds nothing after two reminders of one game were due at once: each is sent and on record once", () =>
+    Effect.gen(function* () {
+      const broker = yield* Broker
+      const game = yield* insertGame(3_600_000)
+      yield* insertTransition(game, "IN_PROGRESS", 3_600_000)
+      yield* insertTransition(game, "COMPLETED", 7_200_000)
+      yield* insertReminder(game, 60, -2000)
+      yield* insertReminder(game, 15, -1000)
+      yield* Effect.forkScoped(engine)
+      const sent = [yield* Queue.take(broker.received), yield* Queue.take(broker.received)]
+      assert.deepStrictEqual(
+        sent.map(({ data }) => data["reminder_minutes"]),
+        [60, 15]
+      )
+      const sql = yield* SqlClient.SqlClient
+      yield* eventually(sql<object>`SELECT id FROM outbox`, (rows) => rows.length === 0)
+      const { found, report } = yield* findings
+      assert.deepStrictEqual(found, {})
+      assert.strictEqual(report.effects, 2)
     }).pipe(Effect.provide(layer()))
   )
 
