@@ -193,6 +193,37 @@ describe("RabbitPublisher", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("declares one queue, which is bounded and whose events go nowhere else when they leave it", () =>
+    Effect.gen(function* () {
+      yield* makePublisher()
+      const listed = yield* Effect.promise(() =>
+        broker.ctl("list_queues", "name", "arguments", "--no-table-headers", "--silent")
+      )
+      const [queue = "", ...others] = listed.split("\n").filter((line) => !/^(?:amq\.gen|$)/.test(line))
+      assert.isEmpty(others)
+      assert.match(queue, /^kickoff\.unrouted\t/)
+      assert.sameMembers(queue.match(/x-[a-z-]+/g) ?? [], [
+        "x-max-length",
+        "x-message-ttl",
+        "x-overflow",
+        "x-queue-type"
+      ])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "exchanges heartbeats every ten seconds, so that a connection which has died is noticed in a long silence",
+    () =>
+      Effect.gen(function* () {
+        yield* makePublisher()
+        // Connections of earlier tests may still be on their way out.
+        yield* eventually(
+          () => broker.ctl("list_connections", "timeout", "--no-table-headers", "--silent"),
+          (timeouts) => timeouts.trim() === "10"
+        )
+      }).pipe(Effect.scoped)
+  )
+
   it.live("says at the start what differs when the exchange exists with other properties", () =>
     Effect.gen(function* () {
       const channel = yield* openChannel(broker.url)

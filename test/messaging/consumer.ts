@@ -21,7 +21,7 @@ export const makeEvent = (n = 0, data: CloudEvent["data"] = {}): CloudEvent => {
 }
 
 /** The committed event whose envelope this is. */
-const committed = (event: CloudEvent): CommittedEvent => ({
+export const committed = (event: CloudEvent): CommittedEvent => ({
   event_id: event.id,
   game_id: event.subject,
   type: event.type,
