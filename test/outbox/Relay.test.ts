@@ -268,6 +268,22 @@ describe("Relay", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("has no more than two batches of a thousand events in hand, however many wait", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox
+      const broker = yield* Broker
+      for (let n = 0; n < 5000; n++) yield* outbox.append(`game ${n}`, "game.started")
+      yield* relaying
+      for (const size of [1000, 2000, 2000]) {
+        const sent = yield* Effect.forEach(Array.from({ length: size }), () => arrival)
+        for (let turn = 0; turn < 10; turn++) yield* Effect.yieldNow
+        assert.strictEqual(yield* Queue.size(broker.arrivals), 0)
+        yield* Effect.forEach(sent, ({ verdict }) => confirm(verdict))
+      }
+      yield* waiting([])
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("waits for the confirms of what it has sent before it stops", () =>
     Effect.gen(function* () {
       const outbox = yield* MemoryOutbox
