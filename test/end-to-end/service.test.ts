@@ -3,12 +3,15 @@ import type { ConsumeMessage } from "amqplib"
 import { Clock, Duration, Effect, Fiber, Queue, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
+import { cpSync, mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
 import { inject } from "vitest"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import { consumeExchange, openChannel, readEvent } from "../messaging/consumer.ts"
 import { eventually, getGame, getTransitions, insertGame, insertReminder, insertTransition } from "../support/games.ts"
-import { freePort, runProgram, type Service, startProgram, startService } from "../support/service.ts"
+import { freePort, mainFile, runProgram, type Service, startProgram, startService } from "../support/service.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
 interface Received {
@@ -384,6 +387,73 @@ describe.concurrent("the running service", () => {
       yield* program.kill("SIGTERM")
       assert.deepStrictEqual(yield* program.ended, { code: 0, signal: null })
     }).pipe(inWorld)
+  )
+
+  it.live("keeps LISTEN and the relay's lock on DATABASE_LISTEN_URL, and everything else on DATABASE_URL", () =>
+    Effect.gen(function* () {
+      const world = yield* makeWorld
+      const sql = yield* SqlClient.SqlClient
+      // Roles belong to the whole server; this one tells the sessions of the two URLs apart.
+      const direct = yield* Effect.acquireRelease(
+        Effect.gen(function* () {
+          const role = `direct_${randomBytes(6).toString("hex")}`
+          yield* sql.unsafe(`CREATE ROLE ${role} LOGIN SUPERUSER PASSWORD '${role}'`)
+          return role
+        }),
+        (role) => Effect.orDie(sql.unsafe(`DROP ROLE ${role}`))
+      )
+      const listenUrl = new URL(world.env.DATABASE_URL)
+      listenUrl.username = direct
+      listenUrl.password = direct
+      const service = yield* startService({ env: { ...world.env, DATABASE_LISTEN_URL: listenUrl.href } })
+      const game = yield* plan(service, -1000)
+      yield* world.nextOf("game.started", game.id)
+      const sessions = yield* sql<{ readonly part: string; readonly direct: boolean }>`
+        SELECT DISTINCT application_name AS part, usename = ${direct} AS direct FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'kickoff:%' AND application_name <> 'kickoff:test'`
+      assert.sameMembers(
+        sessions.filter((session) => session.direct).map(({ part }) => part),
+        ["kickoff:listener", "kickoff:relay"]
+      )
+      assert.includeMembers(
+        sessions.filter((session) => !session.direct).map(({ part }) => part),
+        ["kickoff:pool", "kickoff:status-transitions", "kickoff:notifications", "kickoff:outbox"]
+      )
+    }).pipe(inWorld)
+  )
+
+  it.live("ends with exit code 1 and the reason when one of its loops dies", () =>
+    Effect.gen(function* () {
+      const world = yield* makeWorld
+      // Breaks what a loop does with its batches, as a defect of the program would.
+      const sabotage = 'data:text/javascript,Map.groupBy = () => { throw new Error("sabotage") }'
+      const program = yield* startProgram({
+        env: { ...world.env, HTTP_PORT: "0", LOG_FORMAT: "json", NODE_OPTIONS: `--import=${encodeURI(sabotage)}` }
+      })
+      assert.deepStrictEqual(yield* program.ended, { code: 1, signal: null })
+      assert.match(program.stderr(), /A defect ended the process[^\n]*sabotage/)
+    }).pipe(inWorld)
+  )
+
+  it.live("needs nothing but its bundle: no sources, no modules", () =>
+    Effect.gen(function* () {
+      const { url } = yield* TestDatabase
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "kickoff-bundle-"))),
+        (path) => Effect.sync(() => rmSync(path, { recursive: true }))
+      )
+      cpSync(dirname(mainFile), join(folder, "dist"), { recursive: true })
+      const bundle = { main: join(folder, "dist", "main.js"), cwd: folder }
+      const env = { DATABASE_URL: Redacted.value(url), RABBITMQ_URL: inject("rabbitmqUrl") }
+      const migrated = yield* runProgram({ ...bundle, env, args: ["migrate"] })
+      assert.deepInclude(migrated, { code: 0, stderr: "" })
+      assert.match(migrated.stdout, /Applied 0001_create_tables/)
+      const service = yield* startService({ ...bundle, env })
+      assert.strictEqual((yield* service.get("/health/ready")).status, 200)
+      assert.strictEqual((yield* service.get("/docs")).status, 200)
+      assert.strictEqual((yield* service.get("/openapi.json")).status, 200)
+      assert.deepStrictEqual(yield* service.stop, { code: 0, signal: null })
+    }).pipe(Effect.scoped, Effect.provide(TestDatabase.layerWith({ migrated: false })))
   )
 
   it.live("migrates an empty database once when several start together", () =>
