@@ -118,6 +118,7 @@ const publisherLayer = Layer.unwrap(
 const layer = (addresses: Addresses) => {
   const { listenUrl, pooler, url } = addresses
   const session = (name: string) => Database.layer({ url, connections: 1, name, pooler })
+  const loop = (name: string) => Database.layer({ url, connections: 1, name, pooler, steady: true })
   const pool = Layer.unwrap(
     Effect.map(Settings, ({ databasePoolSize }) =>
       Database.layer({ url, connections: databasePoolSize, name: "pool", pooler })
@@ -129,9 +130,9 @@ const layer = (addresses: Addresses) => {
       Layer.provide(DeadLetters.layer),
       Layer.provide(Readiness.layer.pipe(Layer.provide(session("readiness"))))
     ),
-    StatusTransitionRepository.layer.pipe(Layer.provide(session("status-transitions"))),
-    NotificationRepository.layer.pipe(Layer.provide(session("notifications"))),
-    OutboxRepository.layer.pipe(Layer.provide(session("outbox"))),
+    StatusTransitionRepository.layer.pipe(Layer.provide(loop("status-transitions"))),
+    NotificationRepository.layer.pipe(Layer.provide(loop("notifications"))),
+    OutboxRepository.layer.pipe(Layer.provide(loop("outbox"))),
     LedgerRepository.layer
   ).pipe(
     Layer.provideMerge(OutboxSignal.layer),

@@ -26,6 +26,8 @@ export interface DatabaseOptions {
   readonly name: string
   /** Whether a transaction pooler stands between: then no timeouts are sent, which it would refuse. */
   readonly pooler?: boolean
+  /** Whether it is a loop's: the same few statements for ever, each of which finds its rows by an index. */
+  readonly steady?: boolean
   /** Whether statements may take as long as they need, as migrations may. */
   readonly patient?: boolean
 }
@@ -35,6 +37,18 @@ const notation = { DateStyle: "ISO", TimeZone: "UTC" }
 
 /** Compiling a statement takes longer than ours take: where the estimates of a large table ask for it, it makes games late. */
 const uncompiled = { jit: "off" }
+
+/**
+ * A loop's statements are planned once and not for each time, which takes longer than what they do. Such a plan may stem
+ * from when the tables were empty, so it may use nothing that is good for small tables only.
+ */
+const steadyPlans = {
+  plan_cache_mode: "force_generic_plan",
+  enable_seqscan: "off",
+  enable_bitmapscan: "off",
+  enable_hashjoin: "off",
+  enable_mergejoin: "off"
+}
 
 /** Longest time that one statement may take on the server, also when it waits for a lock. */
 const statementTimeout = Duration.seconds(10)
@@ -106,6 +120,7 @@ export class Database extends Context.Service<
               startupParameters: {
                 ...notation,
                 ...uncompiled,
+                ...(options.steady === true ? steadyPlans : {}),
                 statement_timeout: String(Duration.toMillis(statementTimeout)),
                 idle_in_transaction_session_timeout: String(Duration.toMillis(statementTimeout))
               }

@@ -41,7 +41,8 @@ export class NotificationRepository extends Context.Service<NotificationReposito
             LIMIT ${limit}
             FOR NO KEY UPDATE OF row, game SKIP LOCKED
           ), judged AS MATERIALIZED (
-            SELECT DISTINCT ON (game_id) *, CASE WHEN wanted THEN 'sent' ELSE 'skipped' END AS outcome
+            SELECT DISTINCT ON (game_id) *, CASE WHEN wanted THEN 'sent' ELSE 'skipped' END AS outcome,
+              gen_random_uuid() AS event_id
             FROM claimed
             ORDER BY game_id, notification_time
           ), done AS (
@@ -50,8 +51,8 @@ export class NotificationRepository extends Context.Service<NotificationReposito
             FROM judged
             WHERE row.id = judged.id
           ), told AS (
-            INSERT INTO outbox (game_id, type, due_at, data)
-            SELECT game.id, 'game.reminder_due', judged.notification_time,
+            INSERT INTO outbox (event_id, game_id, type, due_at, data)
+            SELECT judged.event_id, game.id, 'game.reminder_due', judged.notification_time,
               ${gameEventData(
                 sql,
                 sql`,
@@ -62,13 +63,13 @@ export class NotificationRepository extends Context.Service<NotificationReposito
             FROM judged
             CROSS JOIN LATERAL (SELECT (judged.game).*) AS game
             WHERE judged.outcome = 'sent'
-            RETURNING game_id, event_id
           ), recorded AS (
             ${recordBatch(sql, {
               replica,
               kind: "notification",
               target: sql`judged.reminder_minutes::text`,
               due: sql`judged.notification_time`,
+              event: sql`CASE WHEN judged.outcome = 'sent' THEN judged.event_id END`,
               done: sql`TRUE`
             })}
           )

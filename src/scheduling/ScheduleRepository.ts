@@ -134,7 +134,7 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
 
 /**
  * The statement that writes a batch into the ledger: one row with parallel arrays. It reads what the kind's statement
- * calls `judged` (id, game_id, outcome, attempts) and `told` (game_id, event_id), at most one row per game each.
+ * calls `judged` (id, game_id, outcome, attempts).
  */
 export const recordBatch = (
   sql: SqlClient.SqlClient,
@@ -143,14 +143,15 @@ export const recordBatch = (
     readonly kind: ScheduleKind
     readonly target: Statement.Fragment
     readonly due: Statement.Fragment
+    /** The id of the event that tells of it; null if nothing does. */
+    readonly event: Statement.Fragment
     /** Which of the judged rows are done, and so recorded. */
     readonly done: Statement.Fragment
   }
 ): Statement.Fragment => sql`
   INSERT INTO ledger (replica, kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids)
   SELECT ${batch.replica}, ${batch.kind}, array_agg(judged.id), array_agg(judged.game_id), array_agg(${batch.target}),
-    array_agg(${batch.due}), array_agg(judged.outcome), array_agg(judged.attempts), array_agg(told.event_id)
+    array_agg(${batch.due}), array_agg(judged.outcome), array_agg(judged.attempts), array_agg(${batch.event})
   FROM judged
-  LEFT JOIN told ON told.game_id = judged.game_id
   WHERE ${batch.done}
   HAVING count(*) > 0`

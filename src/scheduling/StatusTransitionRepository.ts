@@ -58,14 +58,15 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
                   WHERE start.game_id = chosen.game_id AND start.target_status = 'IN_PROGRESS' AND start.executed = FALSE
                 ) IS NULL THEN 'parked'
                 ELSE 'waiting'
-              END AS outcome
+              END AS outcome,
+              gen_random_uuid() AS event_id
             FROM chosen
           ), moved AS (
             UPDATE game_sessions AS game
             SET status = judged.target_status, version = game.version + 1, updated_at = now()
             FROM judged
             WHERE judged.outcome = 'applied' AND game.id = judged.game_id
-            RETURNING game.*, judged.transition_time
+            RETURNING game.*, judged.transition_time, judged.event_id
           ), executed AS (
             UPDATE game_status_schedule AS row
             SET executed = TRUE, executed_at = clock_timestamp(), outcome = judged.outcome
@@ -88,8 +89,8 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
             FROM judged
             WHERE outcome = 'parked'
           ), told AS (
-            INSERT INTO outbox (game_id, type, due_at, data)
-            SELECT game.id,
+            INSERT INTO outbox (event_id, game_id, type, due_at, data)
+            SELECT game.event_id, game.id,
               CASE game.status WHEN 'IN_PROGRESS' THEN 'game.started' ELSE 'game.completed' END,
               game.transition_time,
               ${gameEventData(
@@ -99,13 +100,13 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
                 'lateness_ms', round(extract(epoch FROM clock_timestamp() - game.transition_time) * 1000, 3)`
               )}
             FROM moved AS game
-            RETURNING game_id, event_id
           ), recorded AS (
             ${recordBatch(sql, {
               replica,
               kind: "status-transition",
               target: sql`judged.target_status`,
               due: sql`judged.transition_time`,
+              event: sql`CASE WHEN judged.outcome = 'applied' THEN judged.event_id END`,
               done: sql`judged.outcome IN ('applied', 'superseded')`
             })}
           )

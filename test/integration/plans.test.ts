@@ -61,31 +61,58 @@ const literal = (value: unknown): string => {
 /** How often a session runs a statement before the server may settle for one plan. */
 const plansBeforeReuse = 6
 
-/** Runs an effect, whose changes are undone, and returns the plans of its statements, the reused plan where there is one. */
-const plansOf = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
+interface Sent {
+  readonly text: string
+  readonly parameters: ReadonlyArray<unknown>
+}
+
+/** Runs an effect, whose changes are undone, and returns the statements that it has sent. */
+const statementsOf = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
   Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
-    const sent: Array<readonly [text: string, parameters: ReadonlyArray<unknown>]> = []
+    const sent: Array<Sent> = []
     const record: Statement.Transformer = (statement) =>
       Effect.sync(() => {
-        sent.push(statement.compile())
+        const [text, parameters] = statement.compile()
+        sent.push({ text, parameters })
         return statement
       })
     yield* rolledBack(Effect.provideService(effect, Statement.CurrentTransformer, record))
     assert.isNotEmpty(sent)
-    return yield* Effect.forEach(sent, ([text, parameters], index) =>
+    return sent
+  })
+
+const execute = (name: string, { parameters }: Sent) =>
+  `EXECUTE ${name}${parameters.length === 0 ? "" : `(${parameters.map(literal).join(", ")})`}`
+
+/** Prepares a statement, and makes the server settle for a plan if it ever will. */
+const prepare = Effect.fnUntraced(function* (name: string, sent: Sent) {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql.unsafe(`PREPARE ${name} AS ${sent.text}`)
+  for (let count = 0; count < plansBeforeReuse; count++) yield* sql.unsafe(`EXPLAIN ${execute(name, sent)}`)
+})
+
+/** How the server now runs a statement that was prepared. */
+const planOf = Effect.fnUntraced(function* (name: string, sent: Sent) {
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql.unsafe<{ readonly "QUERY PLAN": readonly [{ readonly Plan: Node }] }>(
+    `EXPLAIN (ANALYZE, FORMAT JSON) ${execute(name, sent)}`
+  )
+  if (row === undefined) return yield* Effect.die(new Error(`no plan of ${sent.text}`))
+  return row["QUERY PLAN"][0].Plan
+})
+
+/** Runs an effect, whose changes are undone, and returns the plans of its statements, the reused plan where there is one. */
+const plansOf = <E, R>(effect: Effect.Effect<unknown, E, R>) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    return yield* Effect.forEach(yield* statementsOf(effect), (sent, index) =>
       rolledBack(
         Effect.gen(function* () {
           const name = `explained_${index}`
-          const execute = `EXECUTE ${name}${parameters.length === 0 ? "" : `(${parameters.map(literal).join(", ")})`}`
-          yield* sql.unsafe(`PREPARE ${name} AS ${text}`)
-          for (let count = 0; count < plansBeforeReuse; count++) yield* sql.unsafe(`EXPLAIN ${execute}`)
-          const [row] = yield* sql.unsafe<{ readonly "QUERY PLAN": readonly [{ readonly Plan: Node }] }>(
-            `EXPLAIN (ANALYZE, FORMAT JSON) ${execute}`
-          )
+          yield* prepare(name, sent)
+          const plan = yield* planOf(name, sent)
           yield* sql.unsafe(`DEALLOCATE ${name}`)
-          if (row === undefined) return yield* Effect.die(new Error(`no plan of ${text}`))
-          return { text, plan: row["QUERY PLAN"][0].Plan }
+          return { text: sent.text, plan }
         })
       )
     )
@@ -112,22 +139,32 @@ const rolledBack = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     return result as A
   })
 
+const assertBound = (atMost: number, plan: Node, text: string) => {
+  const shown = `${text}\n${show(plan)}`
+  assert.isEmpty(
+    nodesOf(plan).filter((node) => node["Node Type"] === "Seq Scan"),
+    `a table is read from end to end: ${shown}`
+  )
+  assert.isAtMost(rowsRead(plan), atMost, shown)
+}
+
 /** Runs an effect and asserts that each of its statements reads only so many rows, by indexes alone. */
 const assertReads = <E, R>(atMost: number, effect: Effect.Effect<unknown, E, R>) =>
   Effect.gen(function* () {
-    for (const { plan, text } of yield* plansOf(effect)) {
-      const shown = `${text}\n${show(plan)}`
-      assert.isEmpty(
-        nodesOf(plan).filter((node) => node["Node Type"] === "Seq Scan"),
-        `a table is read from end to end: ${shown}`
-      )
-      assert.isAtMost(rowsRead(plan), atMost, shown)
-    }
+    for (const { plan, text } of yield* plansOf(effect)) assertBound(atMost, plan, text)
   })
+
+/** Lets the server gather no statistics by itself. */
+const quieten = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  for (const table of ["game_sessions", "game_status_schedule", "notification_schedule", "outbox"]) {
+    yield* sql`ALTER TABLE ${sql(table)} SET (autovacuum_enabled = false)`
+  }
+})
 
 /**
  * Games of the past with their rows done, and games to come, from `first` on, a minute apart. Without triggers and keys
- * being checked, which would only take time; nor does the server gather statistics by itself.
+ * being checked, which would only take time.
  */
 const fill = Effect.fnUntraced(function* (first: string) {
   const sql = yield* SqlClient.SqlClient
@@ -136,9 +173,6 @@ const fill = Effect.fnUntraced(function* (first: string) {
     Effect.gen(function* () {
       yield* sql`SET LOCAL session_replication_role = replica`
       yield* sql`SET LOCAL statement_timeout = 0`
-      for (const table of ["game_sessions", "game_status_schedule", "notification_schedule", "outbox"]) {
-        yield* sql`ALTER TABLE ${sql(table)} SET (autovacuum_enabled = false)`
-      }
       yield* sql`
         INSERT INTO game_sessions (guild_id, title, status, scheduled_at)
         SELECT 'guild ' || n % 1000, 'a game', 'COMPLETED', now() - interval '3 years' + n * interval '1 minute'
@@ -197,7 +231,7 @@ const fill = Effect.fnUntraced(function* (first: string) {
 /** A database of its own with many rows, and what reads them. */
 const filled = (first: string) =>
   Layer.mergeAll(
-    Layer.effectDiscard(fill(first)),
+    Layer.effectDiscard(Effect.andThen(quieten, fill(first))),
     StatusTransitionRepository.layer,
     NotificationRepository.layer,
     OutboxRepository.layer
@@ -223,6 +257,42 @@ for (const { first, name } of scenarios) {
     it.layer(analysed, { timeout: "60 seconds" })("and statistics are fresh", (it) => statements(it))
   })
 }
+
+layer(
+  Layer.mergeAll(
+    Layer.effectDiscard(quieten),
+    StatusTransitionRepository.layer,
+    NotificationRepository.layer,
+    OutboxRepository.layer
+  ).pipe(Layer.provideMerge(TestDatabase.layerWith({ connections: 1, steady: true }))),
+  { timeout: "120 seconds" }
+)("when they were planned while the tables were empty", (it) => {
+  it.effect("they find their rows by the indexes all the same", () =>
+    Effect.gen(function* () {
+      const outbox = yield* OutboxRepository
+      const row = { id: "00000000-0000-4000-8000-000000000000", due: "2026-01-01 00:00:00+00" }
+      const failure = { error: "ConstraintError", message: "refused" }
+      const effects = [outbox.look, outbox.list(1000), outbox.list(1000, [row.id]), outbox.remove(["1", "2"])]
+      for (const due of [yield* StatusTransitionRepository, yield* NotificationRepository]) {
+        effects.push(
+          due.look,
+          due.applyDue(1000),
+          due.applyThese([row]),
+          due.listDue(1000),
+          due.listRetries(10),
+          due.recordFailure(row, failure, 8)
+        )
+      }
+      effects.push((yield* StatusTransitionRepository).releaseStalled)
+      const sent = (yield* Effect.forEach(effects, statementsOf)).flat()
+      yield* Effect.forEach(sent, (statement, index) => prepare(`early_${index}`, statement))
+      yield* fill("-1 year")
+      yield* Effect.forEach(sent, (statement, index) =>
+        Effect.map(rolledBack(planOf(`early_${index}`, statement)), (plan) => assertBound(10_000, plan, statement.text))
+      )
+    })
+  )
+})
 
 function statements(
   it: Vitest.MethodsNonLive<

@@ -17,6 +17,8 @@ export interface TestDatabaseOptions {
   readonly migrated?: boolean
   /** Size of the pool that the layer provides. */
   readonly connections?: number
+  /** Whether its sessions are those of loops. */
+  readonly steady?: boolean
 }
 
 /** Makes a database that lives as long as the scope, and returns its URL. */
@@ -55,7 +57,7 @@ export class TestDatabase extends Context.Service<TestDatabase, { readonly url: 
       Effect.map(makeTestDatabase(options), (url) =>
         Layer.merge(
           Layer.succeed(TestDatabase, TestDatabase.of({ url })),
-          Database.layer({ url, connections: options.connections ?? 10, name: "test" })
+          Database.layer({ url, connections: options.connections ?? 10, name: "test", steady: options.steady === true })
         )
       )
     )
