@@ -3,6 +3,9 @@ import { defineConfig } from "vitest/config"
 /** Tests that need the real servers; all others are pure and run alone with `vitest run --project unit`. */
 const onServers = ["test/{integration,contract,postgres,end-to-end}/**/*.test.ts", "test/**/*.integration.test.ts"]
 
+/** Tests of the container image, which have a configuration of their own. */
+const ofImage = "test/image/**"
+
 export default defineConfig({
   test: {
     maxWorkers: 2,
@@ -12,7 +15,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: onServers
+          exclude: [...onServers, ofImage]
         }
       },
       {

@@ -24,26 +24,27 @@ export interface TestDatabaseOptions {
 /** Makes a database that lives as long as the scope, and returns its URL. */
 export const makeTestDatabase = (
   options: TestDatabaseOptions = {}
-): Effect.Effect<Redacted.Redacted, never, Scope.Scope> => {
-  const server = options.server ?? inject("postgresUrl")
-  const name = `test_${process.pid}_${randomBytes(6).toString("hex")}`
-  const statement = (text: string) =>
-    Effect.gen(function* () {
-      const sql = yield* SqlClient.SqlClient
-      yield* sql.unsafe(text)
-    }).pipe(
-      Effect.provide(Database.layer({ url: Redacted.make(server), connections: 1, name: "test-setup" })),
-      Effect.orDie
-    )
-  const url = new URL(server)
-  url.pathname = `/${name}`
-  return Effect.acquireRelease(
-    statement(
-      `CREATE DATABASE ${name} TEMPLATE ${options.migrated === false ? "template0" : inject("postgresTemplate")}`
-    ),
-    () => statement(`DROP DATABASE ${name} WITH (FORCE)`)
-  ).pipe(Effect.as(Redacted.make(url.href)))
-}
+): Effect.Effect<Redacted.Redacted, never, Scope.Scope> =>
+  Effect.suspend(() => {
+    const server = options.server ?? inject("postgresUrl")
+    const name = `test_${process.pid}_${randomBytes(6).toString("hex")}`
+    const statement = (text: string) =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        yield* sql.unsafe(text)
+      }).pipe(
+        Effect.provide(Database.layer({ url: Redacted.make(server), connections: 1, name: "test-setup" })),
+        Effect.orDie
+      )
+    const url = new URL(server)
+    url.pathname = `/${name}`
+    return Effect.acquireRelease(
+      statement(
+        `CREATE DATABASE ${name} TEMPLATE ${options.migrated === false ? "template0" : inject("postgresTemplate")}`
+      ),
+      () => statement(`DROP DATABASE ${name} WITH (FORCE)`)
+    ).pipe(Effect.as(Redacted.make(url.href)))
+  })
 
 /** The address of the test's database, for those who open connections of their own. */
 export class TestDatabase extends Context.Service<TestDatabase, { readonly url: Redacted.Redacted }>()(

@@ -1,8 +1,7 @@
 /** Installs what the tests need and the machine lacks, where that is possible: as root on Debian or Ubuntu. */
-import { execFile } from "node:child_process"
 import { accessSync, constants } from "node:fs"
 import { rm, writeFile } from "node:fs/promises"
-import { promisify } from "node:util"
+import { run } from "./commands.ts"
 
 const aptGet = "/usr/bin/apt-get"
 const policy = "/usr/sbin/policy-rc.d"
@@ -16,12 +15,11 @@ export const canInstall = (): boolean => {
   }
 }
 
-/** Installs a package; `howToGetOne` is what a person is told when that fails. */
-export const aptInstall = async (name: string, howToGetOne: string): Promise<void> => {
+/** Installs packages; `howToGetOne` is what a person is told when that fails. */
+export const aptInstall = async (names: ReadonlyArray<string>, howToGetOne: string): Promise<void> => {
   if (!canInstall()) throw new Error(howToGetOne)
   const apt = (...args: ReadonlyArray<string>) =>
-    promisify(execFile)(aptGet, ["-qq", "-o", "DPkg::Lock::Timeout=300", ...args], {
-      timeout: 300_000,
+    run(aptGet, ["-qq", "-o", "DPkg::Lock::Timeout=300", ...args], {
       env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
     })
   // Without it a package may start its server for the whole machine.
@@ -35,7 +33,7 @@ export const aptInstall = async (name: string, howToGetOne: string): Promise<voi
       () => "",
       (error: unknown) => `${String(error)}\n`
     )
-    await apt("install", "-y", "--no-install-recommends", name).catch((error: unknown) => {
+    await apt("install", "-y", "--no-install-recommends", ...names).catch((error: unknown) => {
       throw new Error(`${howToGetOne}\napt-get could not install it:\n${updated}${String(error)}`, { cause: error })
     })
   } finally {

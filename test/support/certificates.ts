@@ -30,7 +30,8 @@ const findOpenssl = () =>
 
 const make = async (folder: string): Promise<Certificates> => {
   const openssl =
-    findOpenssl() ?? (await aptInstall("openssl", "The tests of encryption need openssl."), findOpenssl() ?? "openssl")
+    findOpenssl() ??
+    (await aptInstall(["openssl"], "The tests of encryption need openssl."), findOpenssl() ?? "openssl")
   const file = (name: string) => join(folder, name)
   const key = (name: string) => [
     "-newkey",

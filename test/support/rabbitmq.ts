@@ -4,7 +4,7 @@
  * A private broker has ports, names, cookie, epmd and folders of its own, so that runs at the same time don't meet. A
  * watchdog ends it when the process that started it is gone, however that happened.
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes, randomInt } from "node:crypto"
 import { constants } from "node:fs"
 import { access, chmod, chown, mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises"
@@ -14,6 +14,7 @@ import { basename, delimiter, dirname, join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { aptInstall, canInstall } from "./apt.ts"
 import type { Certificates } from "./certificates.ts"
+import { run } from "./commands.ts"
 
 /** A broker of a test's own, which it may kill and start again on the same port with the same data. */
 export interface Broker {
@@ -136,7 +137,7 @@ const isRoot = process.getuid?.() === 0
 
 const installServer = async (): Promise<Server | undefined> => {
   if (!canInstall()) return undefined
-  await aptInstall("rabbitmq-server", howToGetOne)
+  await aptInstall(["rabbitmq-server"], howToGetOne)
   return findServer()
 }
 
@@ -404,22 +405,6 @@ const untilAnswering = (port: number, child?: ChildProcess, logFolder?: string) 
   until(() => answers(port), child, "rabbitmq-server").catch(async (error: unknown) => {
     const log = logFolder === undefined ? "" : await run("/bin/sh", ["-c", `tail -n 30 ${logFolder}/*`]).catch(String)
     throw new Error(`${String(error)}\n${log}`, { cause: error })
-  })
-
-interface RunOptions {
-  readonly env?: NodeJS.ProcessEnv
-  readonly cwd?: string
-  readonly uid?: number
-  readonly gid?: number
-}
-
-const run = (program: string, args: ReadonlyArray<string>, options: RunOptions = {}): Promise<string> =>
-  new Promise((resolve, reject) => {
-    execFile(program, args, { timeout: 300_000, ...options }, (error, stdout, stderr) =>
-      error === null
-        ? resolve(stdout)
-        : reject(new Error(`${program} ${args.join(" ")}: ${stderr || stdout || error.message}`, { cause: error }))
-    )
   })
 
 const succeeds = (program: string, args: ReadonlyArray<string>): Promise<boolean> =>

@@ -4,7 +4,7 @@
  * What it wrote is shown when a test fails; whatever happens it does not outlive its scope.
  */
 import { Deferred, Effect, Exit, Schema } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process"
 import { once } from "node:events"
 import * as Net from "node:net"
 import { fileURLToPath } from "node:url"
@@ -32,7 +32,7 @@ export interface Program {
   readonly ended: Effect.Effect<Ended>
   readonly kill: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** For what an operator would do with the streams. */
-  readonly child: ChildProcess
+  readonly child: ChildProcessWithoutNullStreams
 }
 
 export interface ProgramOptions {
@@ -51,9 +51,7 @@ const cleanEnvironment = Object.fromEntries(
   )
 )
 
-const open = (options: ProgramOptions): Program => {
-  const { args = [], cwd, env = {}, main = mainFile, node = process.execPath } = options
-  const child = spawn(node, [main, ...args], { cwd, env: { ...cleanEnvironment, ...env } })
+const watch = (child: ChildProcessWithoutNullStreams): Program => {
   let stdout = ""
   let stderr = ""
   const listeners = new Set<() => void>()
@@ -101,10 +99,10 @@ const open = (options: ProgramOptions): Program => {
   }
 }
 
-/** Starts the process; it is killed when the scope closes. */
-export const startProgram = (options: ProgramOptions = {}) =>
+/** Spawns a process; it is killed when the scope closes. */
+export const startProcess = (spawnChild: () => ChildProcessWithoutNullStreams) =>
   Effect.acquireRelease(
-    Effect.sync(() => open(options)),
+    Effect.sync(() => watch(spawnChild())),
     (program, exit) =>
       Effect.gen(function* () {
         if (Exit.isFailure(exit)) process.stderr.write(`${program.stdout()}${program.stderr()}`)
@@ -113,13 +111,22 @@ export const startProgram = (options: ProgramOptions = {}) =>
       })
   )
 
-/** Runs the process to its end. */
-export const runProgram = (options: ProgramOptions = {}) =>
+/** Starts the program; it is killed when the scope closes. */
+export const startProgram = (options: ProgramOptions = {}) => {
+  const { args = [], cwd, env = {}, main = mainFile, node = process.execPath } = options
+  return startProcess(() => spawn(node, [main, ...args], { cwd, env: { ...cleanEnvironment, ...env } }))
+}
+
+/** Waits for the end of a process that is started for that. */
+export const toItsEnd = <E, R>(starting: Effect.Effect<Program, E, R>) =>
   Effect.gen(function* () {
-    const program = yield* startProgram(options)
+    const program = yield* starting
     const { code, signal } = yield* program.ended
     return { code, signal, stdout: program.stdout(), stderr: program.stderr() }
   }).pipe(Effect.scoped)
+
+/** Runs the program to its end. */
+export const runProgram = (options: ProgramOptions = {}) => toItsEnd(startProgram(options))
 
 export interface Service extends Program {
   /** Where the API is. */
@@ -132,9 +139,8 @@ export interface Service extends Program {
   readonly get: (path: string) => Effect.Effect<Response>
 }
 
-/** Starts `serve` on a port of its own and waits until it says that it is ready. */
-export const startService = Effect.fnUntraced(function* (options: ProgramOptions) {
-  const program = yield* startProgram({ ...options, env: { HTTP_PORT: "0", LOG_FORMAT: "json", ...options.env } })
+/** Waits until a process that serves says that it is ready. */
+export const untilReady = Effect.fnUntraced(function* (program: Program) {
   const [, url = ""] = yield* program.output(/Ready on (http:\S+?)[",]/)
   const signalled = (signal: NodeJS.Signals) => Effect.andThen(program.kill(signal), program.ended)
   const service: Service = {
@@ -154,6 +160,10 @@ export const startService = Effect.fnUntraced(function* (options: ProgramOptions
   }
   return service
 })
+
+/** Starts `serve` on a port of its own and waits until it says that it is ready. */
+export const startService = (options: ProgramOptions) =>
+  Effect.flatMap(startProgram({ ...options, env: { HTTP_PORT: "0", LOG_FORMAT: "json", ...options.env } }), untilReady)
 
 /** A port on which nobody listens at the moment. */
 export const freePort = Effect.promise(async () => {

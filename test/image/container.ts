@@ -1,0 +1,87 @@
+/**
+ * Runs the image's files as an engine would: as process 1 of its own, with the image's user, folder and environment and
+ * nothing of the machine's, on a read-only root, without capabilities and with no way to gain any.
+ *
+ * Only the network is the machine's, so that the servers of the tests are at hand.
+ */
+import { Effect } from "effect"
+import { spawn } from "node:child_process"
+import { readFileSync } from "node:fs"
+import { inject } from "vitest"
+import { type Program, startProcess, toItsEnd, untilReady } from "../support/service.ts"
+
+export interface ContainerOptions {
+  /** In place of the image's `CMD`. */
+  readonly command?: ReadonlyArray<string>
+  /** In place of the image's `ENTRYPOINT`. */
+  readonly entrypoint?: ReadonlyArray<string>
+  readonly env?: Readonly<Record<string, string>>
+  /** `uid:gid`, in place of the image's `USER`. */
+  readonly user?: string
+  /** Lets the root be written, as far as the user may. */
+  readonly writable?: boolean
+}
+
+/** Runs as root in mounts and a process list of its own, and becomes the container's process. */
+const enter = `
+set -eu
+root=$1 folder=$2 user=$3 access=$4; shift 4
+mount --bind "$root" "$root"
+mount -o "remount,bind,$access" "$root"
+mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
+mount -t tmpfs -o nosuid,mode=755,size=64k tmpfs "$root/dev"
+for device in null zero full random urandom; do
+  : >"$root/dev/$device"
+  mount --bind "/dev/$device" "$root/dev/$device"
+done
+mount -o remount,ro "$root/dev"
+exec setpriv --no-new-privs \\
+  unshare --root="$root" --wd="$folder" --setgid="\${user#*:}" --setuid="\${user%:*}" -- "$@"
+`
+
+/** The container's process 1, as the machine sees it; `unshare` has no other child. */
+const innerPid = (outer: number): number => {
+  const [child = ""] = readFileSync(`/proc/${outer}/task/${outer}/children`, "utf8").trim().split(" ")
+  if (child === "") throw new Error("the container has no process")
+  return Number(child)
+}
+
+/** Starts a container; it is killed when the scope closes. */
+export const startContainer = (options: ContainerOptions = {}): ReturnType<typeof startProcess> => {
+  const { config, root } = inject("image")
+  const { command = config.Cmd, entrypoint = config.Entrypoint, env = {}, user = config.User, writable } = options
+  const given = Object.fromEntries(config.Env.map((entry) => entry.split(/=(.*)/s)))
+  return startProcess(() =>
+    spawn(
+      "/usr/bin/unshare",
+      ["--mount", "--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", enter, "enter"].concat(
+        [root, config.WorkingDir, user, writable === true ? "rw" : "ro"],
+        [...entrypoint, ...command]
+      ),
+      { cwd: "/", env: { ...given, ...env } }
+    )
+  ).pipe(
+    Effect.map((program): Program => ({
+      ...program,
+      kill: (signal) =>
+        signal === "SIGKILL" ? program.kill(signal) : Effect.sync(() => process.kill(innerPid(program.pid), signal))
+    }))
+  )
+}
+
+/** Runs a container to its end. */
+export const runContainer = (options: ContainerOptions) => toItsEnd(startContainer(options))
+
+/** Starts a container that serves on a port of its own and waits until it says that it is ready. */
+export const startServing = (options: ContainerOptions) =>
+  Effect.flatMap(
+    startContainer({ ...options, env: { HTTP_PORT: "0", LOG_FORMAT: "json", ...options.env } }),
+    untilReady
+  )
+
+/** Runs a command of the image's health check in the environment of a service: its exit code is the verdict. */
+export const checkHealth = (test: ReadonlyArray<string>, env: Readonly<Record<string, string>>) => {
+  const [kind, ...command] = test
+  if (kind !== "CMD") throw new Error(`a health check in exec form expected, this is ${test.join(" ")}`)
+  return runContainer({ entrypoint: [], command, env })
+}
