@@ -195,7 +195,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
           yield* beat(rest)
           const cause = yield* Effect.sleep(Duration.max(rest, Duration.millis(1))).pipe(
             Effect.as(Duration.equals(rest, settings.backstop) ? "backstop" : "timer"),
-            Effect.raceFirst(Queue.take(hints)),
+            Effect.raceFirst(Effect.map(Queue.take(hints), ({ cause }) => cause)),
             Effect.raceFirst(Queue.take(signal.wakeUps))
           )
           yield* Metric.update(Metric.withAttributes(Metrics.wakeUps, { loop: "outbox", cause }), 1)

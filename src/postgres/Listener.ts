@@ -4,15 +4,34 @@
  * A hint is never the work: it only says that looking at a table now may be worth it. Hints are coalesced, and after
  * every (re)connect each subscriber gets one, because whatever was notified meanwhile is lost.
  */
-import { Context, Duration, Effect, Layer, Metric, Queue, Random, type Redacted, Ref, Schema, type Scope } from "effect"
+import {
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Layer,
+  Metric,
+  Option,
+  Queue,
+  Random,
+  type Redacted,
+  Ref,
+  Schema,
+  type Scope
+} from "effect"
 import { Health } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { type Channel, channels } from "./channels.ts"
 import { makeOutages } from "./outages.ts"
 import { heartbeat, keepSession } from "./Session.ts"
 
-/** What a hint stems from: a notification, a session that was opened anew, or one that ended. */
-export type Hint = "notify" | "reconnect" | "lost"
+/** That a look is worth it now. */
+export interface Hint {
+  /** What it stems from: a notification, a session that was opened anew, or one that ended. */
+  readonly cause: "notify" | "reconnect" | "lost"
+  /** The earliest instant that was notified, ms since 1970; undefined where anything may have changed. */
+  readonly earliest: number | undefined
+}
 
 /** How often a loop should look at its table while no session listens and hints do not come. */
 export const deafPoll = Duration.seconds(1)
@@ -66,7 +85,11 @@ export class Listener extends Context.Service<
           Effect.gen(function* () {
             const forwards = yield* Effect.forEach(Object.values(channels), (channel) =>
               Effect.map(session.connection.listen(channel), (notifications) =>
-                Effect.forever(Effect.andThen(Queue.takeAll(notifications), subscriptions.offer("notify", channel)))
+                Effect.forever(
+                  Effect.flatMap(Queue.takeAll(notifications), (taken) =>
+                    subscriptions.offer({ cause: "notify", earliest: earliestOf(taken) }, channel)
+                  )
+                )
               )
             )
             const echoChannel = `kickoff_heartbeat_${yield* Random.nextIntBetween(0, 2 ** 40)}`
@@ -81,10 +104,12 @@ export class Listener extends Context.Service<
             )
             // Only what has come back once is believed to come back.
             yield* session.within(heartbeats.deadline)(echo)
-            yield* Effect.addFinalizer(() => Effect.andThen(setUp(false), subscriptions.offer("lost")))
+            yield* Effect.addFinalizer(() =>
+              Effect.andThen(setUp(false), subscriptions.offer({ cause: "lost", earliest: undefined }))
+            )
             yield* setUp(true)
             yield* session.up
-            yield* subscriptions.offer("reconnect")
+            yield* subscriptions.offer({ cause: "reconnect", earliest: undefined })
 
             const keepAlive = heartbeat(session, heartbeats, echo, (roundTrip) =>
               Effect.andThen(Metric.update(Metrics.heartbeatSeconds, Duration.toSeconds(roundTrip)), beat)
@@ -108,9 +133,12 @@ export class Listener extends Context.Service<
         Context.add(
           MemoryNotifier,
           MemoryNotifier.of({
-            notify: (channel) => subscriptions.offer("notify", channel),
-            lose: Effect.andThen(Ref.set(up, false), subscriptions.offer("lost")),
-            reconnect: Effect.andThen(Ref.set(up, true), subscriptions.offer("reconnect"))
+            notify: (channel, earliest) => subscriptions.offer({ cause: "notify", earliest }, channel),
+            lose: Effect.andThen(Ref.set(up, false), subscriptions.offer({ cause: "lost", earliest: undefined })),
+            reconnect: Effect.andThen(
+              Ref.set(up, true),
+              subscriptions.offer({ cause: "reconnect", earliest: undefined })
+            )
           })
         )
       )
@@ -122,12 +150,37 @@ export class Listener extends Context.Service<
 export class MemoryNotifier extends Context.Service<
   MemoryNotifier,
   {
-    readonly notify: (channel: Channel) => Effect.Effect<void>
+    readonly notify: (channel: Channel, earliest?: number) => Effect.Effect<void>
     /** The session ends, and none follows until {@link reconnect}. */
     readonly lose: Effect.Effect<void>
     readonly reconnect: Effect.Effect<void>
   }
 >()("kickoff/postgres/MemoryNotifier") {}
+
+/** One hint for two that nobody has taken. */
+const merge = (before: Hint, hint: Hint): Hint => ({
+  cause: hint.cause === "notify" ? before.cause : hint.cause,
+  earliest:
+    before.earliest === undefined || hint.earliest === undefined ? undefined : Math.min(before.earliest, hint.earliest)
+})
+
+/** What the triggers send names an instant. */
+const Payload = Schema.fromJsonString(
+  Schema.Union([Schema.Struct({ transition_time: Schema.String }), Schema.Struct({ notification_time: Schema.String })])
+)
+const decodePayload = Schema.decodeUnknownOption(Payload)
+
+/** Anybody may notify anything: where one of them names no instant, none is known. */
+const earliestOf = (notifications: ReadonlyArray<{ readonly payload: string }>): number | undefined => {
+  const instants = notifications.map(({ payload }) =>
+    Option.match(decodePayload(payload), {
+      onNone: () => Number.NaN,
+      onSome: (named) => Date.parse("transition_time" in named ? named.transition_time : named.notification_time)
+    })
+  )
+  const earliest = Math.min(...instants)
+  return Number.isNaN(earliest) ? undefined : earliest
+}
 
 const makeSubscriptions = () => {
   const subscriptions = new Set<{ readonly channel: Channel; readonly queue: Queue.Queue<Hint> }>()
@@ -145,7 +198,10 @@ const makeSubscriptions = () => {
     offer: (hint: Hint, channel?: Channel) =>
       Effect.sync(() => {
         for (const subscription of subscriptions) {
-          if (channel === undefined || subscription.channel === channel) Queue.offerUnsafe(subscription.queue, hint)
+          if (channel !== undefined && subscription.channel !== channel) continue
+          const waiting = Queue.takeUnsafe(subscription.queue)
+          const both = waiting !== undefined && Exit.isSuccess(waiting) ? merge(waiting.value, hint) : hint
+          Queue.offerUnsafe(subscription.queue, both)
         }
       })
   }

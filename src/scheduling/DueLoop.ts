@@ -16,10 +16,10 @@ import { classify } from "../postgres/failures.ts"
 import { deafPoll, type Hint, Listener } from "../postgres/Listener.ts"
 import { makeOutages, tagOf } from "../postgres/outages.ts"
 import { Settings } from "../Settings.ts"
-import type { DueRepository, DueRow, Processed } from "./DueRepository.ts"
+import type { DueRepository, DueRow, From, Processed } from "./DueRepository.ts"
 
 /** What ended a wait. `start` is the first look of all, `contended` a pause because others hold what is due. */
-export type WakeUp = "start" | "timer" | Hint | "backstop" | "contended"
+export type WakeUp = "start" | "timer" | Hint["cause"] | "backstop" | "contended"
 
 /** Most rows that one statement claims; fewer for a while after one that failed, which may have been too slow. */
 const batchSize = 1000
@@ -145,9 +145,12 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
 
   let limit = batchSize
 
+  /** Where looks may begin: a bound that is lowered by hints, and dropped wherever one may have been missed. */
+  let from: From
+
   /** Applies the next batch of fresh rows and returns how many were dealt with. */
   const applyFresh: Effect.Effect<number, SqlError.SqlError> = Effect.suspend(() =>
-    commit(repository.applyDue(limit))
+    commit(repository.applyDue(limit, from))
   ).pipe(
     Effect.retry({ schedule: passingRetries, while: (error) => classify(error) === "passing" }),
     Effect.catchIf(
@@ -175,35 +178,42 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
     Effect.gen(function* () {
       const hints = yield* listener.subscribe(repository.channel)
 
+      /** Lowers the bound to what a hint names; where it names nothing, everything is looked at. */
+      const follow = ({ cause, earliest }: Hint): Hint["cause"] => {
+        from = from === undefined || earliest === undefined ? undefined : Math.min(from, earliest)
+        return cause
+      }
+
       const wait = (limit: Duration.Duration, atLimit: WakeUp) =>
         Effect.gen(function* () {
           yield* beat(limit)
           const woken: WakeUp = yield* Effect.raceFirst(
-            Queue.take(hints),
+            Effect.map(Queue.take(hints), follow),
             Effect.as(Effect.sleep(Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit)
           )
           yield* Metric.update(Metric.withAttributes(Metrics.wakeUps, { loop, cause: woken }), 1)
           return woken
         })
 
-      /** When the last search for rows that wait in vain began: where rows are due all the time no backstop ever rings. */
-      let soughtAt = Number.NEGATIVE_INFINITY
+      /** When everything was looked at: once per backstop also where rows are due all the time, and it never rings. */
+      let wholeAt = Number.NEGATIVE_INFINITY
 
       /** From one wake-up to the next: everything that is due, then the wait. */
       const cycle = Effect.fnUntraced(function* (woken: WakeUp) {
+        if (woken === "backstop") from = undefined
         // A timer rings because a row is due: applying it at once saves it the time of a look.
         if (woken === "timer") yield* applyFresh
         let pause = shortestPause
         for (;;) {
-          const look = yield* repository.look
-          if (look.stalled) {
-            const now = yield* uptimeMillis
-            const round = now - soughtAt >= Duration.toMillis(settings.backstop)
-            if (round || woken === "backstop" || woken === "reconnect") {
-              yield* repository.releaseStalled
-              soughtAt = now
-            }
-          }
+          // Hints that came meanwhile: what they name must not wait for the end of a backlog.
+          Option.map(yield* Queue.poll(hints), follow)
+          const now = yield* uptimeMillis
+          if (now - wholeAt >= Duration.toMillis(settings.backstop)) from = undefined
+          const whole = from === undefined
+          if (whole) wholeAt = now
+          const look = yield* repository.look(from)
+          from = look.from
+          if (whole && look.stalled) yield* repository.releaseStalled
           const fresh = isDue(look.fresh) ? yield* applyFresh : 0
           const retried = isDue(look.retry) ? yield* applyRetries : 0
           if (!isDue(look.fresh) && !isDue(look.retry)) {

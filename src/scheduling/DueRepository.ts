@@ -35,6 +35,12 @@ export interface Processed {
   readonly lateness_ms: number
 }
 
+/**
+ * From when on rows are looked at, ms since 1970 by the database's clock; undefined for all. What is done leaves entries
+ * in the index until the server cleans up, and a look that knows that nothing earlier is pending need not pass them.
+ */
+export type From = number | undefined
+
 export interface Look {
   /** Until the earliest fresh row is due, by the database's clock; zero or less when it is; none when there is none. */
   readonly fresh: Option.Option<Duration.Duration>
@@ -42,6 +48,8 @@ export interface Look {
   readonly retry: Option.Option<Duration.Duration>
   /** Whether rows were put aside that {@link DueRepository.releaseStalled} should look at now and then. */
   readonly stalled: boolean
+  /** Where the next look may begin, unless something earlier is hinted at. */
+  readonly from: number
 }
 
 /** Why a row failed, as the dead letter will tell it. */
@@ -53,9 +61,9 @@ export interface RowFailure {
 export interface DueRepository {
   readonly kind: ScheduleKind
   readonly channel: Channel
-  readonly look: Effect.Effect<Look, SqlError.SqlError>
+  readonly look: (from: From) => Effect.Effect<Look, SqlError.SqlError>
   /** Claims and applies the earliest fresh due rows, at most one per game. */
-  readonly applyDue: (limit: number) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
+  readonly applyDue: (limit: number, from: From) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
   /** Claims and applies these rows, as far as they are still due and unchanged. */
   readonly applyThese: (rows: ReadonlyArray<DueRow>) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
   /** The earliest fresh due rows, without a claim: what a batch that failed was about. */

@@ -104,24 +104,26 @@ const make = (): MemorySchedule["Service"] => {
   const repository: DueRepository = {
     kind: "status-transition",
     channel: channels.statusTransitions,
-    look: call("look", (now) =>
-      Effect.succeed({
-        fresh: until(
-          pending(undefined).map((row) => row.due),
-          now
-        ),
-        retry: until(
-          pending("retry").map((row) => row.retryAt),
-          now
-        ),
-        stalled: schedule.stalled
-      })
-    ),
-    applyDue: (limit) =>
+    look: (from) =>
+      call("look", (now) => {
+        const due = pending(undefined)
+          .map((row) => row.due)
+          .filter((due) => due >= (from ?? Number.NEGATIVE_INFINITY))
+        return Effect.succeed({
+          fresh: until(due, now),
+          retry: until(
+            pending("retry").map((row) => row.retryAt),
+            now
+          ),
+          stalled: schedule.stalled,
+          from: Math.min(...due, now)
+        })
+      }),
+    applyDue: (limit, from) =>
       call("applyDue", (now) =>
         apply(
           pending(undefined)
-            .filter((row) => row.due <= now)
+            .filter((row) => row.due <= now && row.due >= (from ?? Number.NEGATIVE_INFINITY))
             .slice(0, limit),
           now
         )

@@ -9,7 +9,7 @@ import { SqlClient, type SqlError, type Statement } from "effect/sql"
 import type { Channel } from "../postgres/channels.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
 import { nextTry } from "../postgres/nextTry.ts"
-import type { DueRepository, DueRow, FailedRow, Processed, ScheduleKind } from "./DueRepository.ts"
+import type { DueRepository, DueRow, FailedRow, From, Processed, ScheduleKind } from "./DueRepository.ts"
 
 export interface ScheduleTable {
   readonly kind: ScheduleKind
@@ -34,6 +34,12 @@ export interface ScheduleTable {
   readonly releaseStalled: Effect.Effect<void, SqlError.SqlError>
 }
 
+/** How much earlier than necessary a look begins, ms: instants are rounded on their way, and its clock goes on. */
+const margin = 1000
+
+const bound = (from: From): string =>
+  from === undefined || from < 0 ? "-infinity" : new Date(Math.floor(from)).toISOString()
+
 /** Every answer is awaited for a limited time, so that a server that vanished cannot hold the loop. */
 export const makeScheduleRepository = Effect.fnUntraced(function* (
   options: ScheduleTable
@@ -49,21 +55,38 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
   const millisUntil = (instant: Statement.Fragment) =>
     sql`(extract(epoch FROM (${instant}) - clock_timestamp()) * 1000)::float8`
 
-  const look = sql<{ readonly fresh: number | null; readonly retry: number | null; readonly stalled: boolean }>`
-    SELECT
-      ${millisUntil(sql`SELECT ${due} FROM ${table} WHERE ${fresh} ORDER BY ${due} LIMIT 1`)} AS fresh,
-      ${millisUntil(sql`SELECT retry_at FROM ${table} WHERE ${retrying} ORDER BY retry_at LIMIT 1`)} AS retry,
-      ${options.waits ? sql`EXISTS (SELECT FROM ${table} WHERE ${done} = FALSE AND hold = 'waiting')` : sql`FALSE`} AS stalled`.pipe(
-    Effect.map(([row]) => ({
-      fresh: Option.map(Option.fromNullishOr(row?.fresh), Duration.millis),
-      retry: Option.map(Option.fromNullishOr(row?.retry), Duration.millis),
-      stalled: row?.stalled === true
-    })),
-    Effect.withSpan("ScheduleRepository.look", { attributes: { kind: options.kind } })
+  const look = Effect.fn("ScheduleRepository.look")((from: From) =>
+    Effect.map(
+      sql<{
+        readonly fresh: number | null
+        readonly retry: number | null
+        readonly stalled: boolean
+        readonly now: number
+      }>`
+        SELECT
+          ${millisUntil(sql`
+            SELECT ${due} FROM ${table} WHERE ${fresh} AND ${due} >= ${bound(from)}::timestamptz
+            ORDER BY ${due} LIMIT 1`)} AS fresh,
+          ${millisUntil(sql`SELECT retry_at FROM ${table} WHERE ${retrying} ORDER BY retry_at LIMIT 1`)} AS retry,
+          ${options.waits ? sql`EXISTS (SELECT FROM ${table} WHERE ${done} = FALSE AND hold = 'waiting')` : sql`FALSE`} AS stalled,
+          (extract(epoch FROM statement_timestamp()) * 1000)::float8 AS now`,
+      ([row]) => {
+        const { fresh = null, now = 0, retry = null, stalled = false } = row ?? {}
+        return {
+          fresh: Option.map(Option.fromNullOr(fresh), Duration.millis),
+          retry: Option.map(Option.fromNullOr(retry), Duration.millis),
+          stalled,
+          from: now + Math.min(fresh ?? 0, 0) - margin
+        }
+      }
+    )
   )
 
-  const applyDue = Effect.fn("ScheduleRepository.applyDue")((limit: number) =>
-    options.apply(sql`row.${done} = FALSE AND row.hold IS NULL AND row.${due} <= now()`, limit)
+  const applyDue = Effect.fn("ScheduleRepository.applyDue")((limit: number, from: From) =>
+    options.apply(
+      sql`row.${done} = FALSE AND row.hold IS NULL AND row.${due} <= now() AND row.${due} >= ${bound(from)}::timestamptz`,
+      limit
+    )
   )
 
   const applyThese = Effect.fn("ScheduleRepository.applyThese")((rows: ReadonlyArray<DueRow>) =>
@@ -122,8 +145,8 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
   return {
     kind: options.kind,
     channel: options.channel,
-    look: answered(look),
-    applyDue: (limit) => answered(applyDue(limit)),
+    look: (from) => answered(look(from)),
+    applyDue: (limit, from) => answered(applyDue(limit, from)),
     applyThese: (rows) => answered(applyThese(rows)),
     listDue: (limit) => answered(listDue(limit)),
     listRetries: (limit) => answered(listRetries(limit)),

@@ -78,9 +78,9 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
     it.live("sees nothing in an empty schedule", () =>
       run(({ repository }) =>
         Effect.gen(function* () {
-          const look = yield* repository.look
+          const look = yield* repository.look(undefined)
           assert.deepStrictEqual([look.fresh, look.retry, look.stalled], [Option.none(), Option.none(), false])
-          assert.deepStrictEqual(yield* repository.applyDue(10), [])
+          assert.deepStrictEqual(yield* repository.applyDue(10, undefined), [])
         })
       )
     )
@@ -90,7 +90,7 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
         Effect.gen(function* () {
           yield* add(90_000)
           yield* add(60_000)
-          const { fresh } = yield* repository.look
+          const { fresh } = yield* repository.look(undefined)
           const millis = Duration.toMillis(Option.getOrThrow(fresh))
           assert.isAtMost(millis, 60_000)
           assert.isAtLeast(millis, 50_000)
@@ -103,7 +103,7 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
         Effect.gen(function* () {
           const due = yield* add(-1000)
           const early = yield* add(60_000)
-          const processed = yield* repository.applyDue(10)
+          const processed = yield* repository.applyDue(10, undefined)
           assert.deepStrictEqual(
             processed.map((row) => row.id),
             [due]
@@ -111,7 +111,7 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
           assert.isAtLeast(processed[0]?.lateness_ms ?? -1, 1000)
           assert.isTrue(yield* isDone(due))
           assert.isFalse(yield* isDone(early))
-          assert.deepStrictEqual(yield* repository.applyDue(10), [])
+          assert.deepStrictEqual(yield* repository.applyDue(10, undefined), [])
         })
       )
     )
@@ -122,7 +122,7 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
           const last = yield* add(-1000)
           const first = yield* add(-3000)
           const second = yield* add(-2000)
-          assert.strictEqual((yield* repository.applyDue(2)).length, 2)
+          assert.strictEqual((yield* repository.applyDue(2, undefined)).length, 2)
           assert.deepStrictEqual(yield* Effect.forEach([first, second, last], isDone), [true, true, false])
         })
       )
@@ -152,10 +152,10 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
           const row = first(yield* repository.listDue(1))
           const failed = Option.getOrThrow(yield* repository.recordFailure(row, failure, 8))
           assert.deepStrictEqual([failed.attempts, failed.parked], [1, false])
-          const look = yield* repository.look
+          const look = yield* repository.look(undefined)
           assert.isTrue(Option.isNone(look.fresh))
           assert.isAtMost(Duration.toMillis(Option.getOrThrow(look.retry)), 500)
-          assert.deepStrictEqual(yield* repository.applyDue(10), [])
+          assert.deepStrictEqual(yield* repository.applyDue(10, undefined), [])
           assert.deepStrictEqual(yield* repository.listRetries(10), [])
           yield* endPauses
           const retries = yield* repository.listRetries(10)
@@ -176,7 +176,7 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
           assert.deepStrictEqual(yield* deadLetters, [])
           assert.isTrue(Option.getOrThrow(yield* repository.recordFailure(row, failure, 2)).parked)
           assert.deepStrictEqual(yield* deadLetters, [[id, 2]])
-          const look = yield* repository.look
+          const look = yield* repository.look(undefined)
           assert.deepStrictEqual([look.fresh, look.retry], [Option.none(), Option.none()])
           assert.deepStrictEqual(yield* repository.applyThese([row]), [])
           assert.isFalse(yield* isDone(id))

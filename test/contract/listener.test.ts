@@ -9,7 +9,8 @@ import { type Hint, Listener, MemoryNotifier } from "../../src/postgres/Listener
 import { TestDatabase } from "../support/TestDatabase.ts"
 
 interface Notifier {
-  readonly notify: (channel: Channel) => Effect.Effect<void>
+  /** As the triggers do where an instant is given, ms since 1970; with an empty payload otherwise. */
+  readonly notify: (channel: Channel, earliest?: number) => Effect.Effect<void>
   /** Breaks the connection, and waits for nothing. */
   readonly reconnect: Effect.Effect<void>
 }
@@ -26,7 +27,7 @@ const suite = <R, E>(name: string, makeNotifier: Effect.Effect<Notifier, E, R>, 
     /** Takes the hint of the first connection, where there is one. */
     const connected = Effect.gen(function* () {
       const all = yield* subscribed
-      if (name !== "in memory") assert.strictEqual(yield* Queue.take(all.hints), "reconnect")
+      if (name !== "in memory") assert.strictEqual((yield* Queue.take(all.hints)).cause, "reconnect")
       assert.isTrue(yield* all.listener.isUp)
       return all
     })
@@ -35,7 +36,7 @@ const suite = <R, E>(name: string, makeNotifier: Effect.Effect<Notifier, E, R>, 
       Effect.gen(function* () {
         const { hints, notifier } = yield* connected
         yield* notifier.notify(channels.statusTransitions)
-        assert.strictEqual(yield* Queue.take(hints), "notify")
+        assert.strictEqual((yield* Queue.take(hints)).cause, "notify")
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 
@@ -44,7 +45,7 @@ const suite = <R, E>(name: string, makeNotifier: Effect.Effect<Notifier, E, R>, 
         const { hints, listener, notifier } = yield* connected
         const others = yield* listener.subscribe(channels.notifications)
         yield* notifier.notify(channels.notifications)
-        assert.strictEqual(yield* Queue.take(others), "notify")
+        assert.strictEqual((yield* Queue.take(others)).cause, "notify")
         assert.strictEqual(yield* Queue.size(hints), 0)
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
@@ -60,13 +61,30 @@ const suite = <R, E>(name: string, makeNotifier: Effect.Effect<Notifier, E, R>, 
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 
+    it.live(
+      "names the earliest instant of all notifications that came meanwhile, or none if one of them names none",
+      () =>
+        Effect.gen(function* () {
+          const { hints, listener, notifier } = yield* connected
+          const marker = yield* listener.subscribe(channels.notifications)
+          const delivered = Effect.andThen(notifier.notify(channels.notifications), Queue.take(marker))
+          for (const earliest of [3000, 1000, 2000]) yield* notifier.notify(channels.statusTransitions, earliest)
+          yield* delivered
+          assert.deepStrictEqual(yield* Queue.take(hints), { cause: "notify", earliest: 1000 })
+          yield* notifier.notify(channels.statusTransitions, 1000)
+          yield* notifier.notify(channels.statusTransitions)
+          yield* delivered
+          assert.deepStrictEqual(yield* Queue.take(hints), { cause: "notify", earliest: undefined })
+        }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
     it.live("hints every subscriber when it has reconnected", () =>
       Effect.gen(function* () {
         const { hints, listener, notifier } = yield* connected
         const others = yield* listener.subscribe(channels.notifications)
         yield* notifier.reconnect
         const isBack = (queue: Queue.Dequeue<Hint>) =>
-          Effect.repeat(Queue.take(queue), { until: (hint) => hint === "reconnect" })
+          Effect.repeat(Queue.take(queue), { until: (hint) => hint.cause === "reconnect" })
         yield* isBack(hints)
         yield* isBack(others)
         assert.isTrue(yield* listener.isUp)
@@ -80,7 +98,7 @@ const suite = <R, E>(name: string, makeNotifier: Effect.Effect<Notifier, E, R>, 
         const gone = yield* Scope.provide(listener.subscribe(channels.statusTransitions), scope)
         yield* Scope.close(scope, Exit.void)
         yield* notifier.notify(channels.statusTransitions)
-        assert.strictEqual(yield* Queue.take(hints), "notify")
+        assert.strictEqual((yield* Queue.take(hints)).cause, "notify")
         assert.strictEqual(yield* Queue.size(gone), 0)
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
@@ -98,7 +116,13 @@ suite(
     const pg = yield* PgClient.PgClient
     const sql = yield* SqlClient.SqlClient
     const notifier: Notifier = {
-      notify: (channel) => Effect.orDie(pg.notify(channel, "")),
+      notify: (channel, earliest) =>
+        Effect.orDie(
+          pg.notify(
+            channel,
+            earliest === undefined ? "" : JSON.stringify({ transition_time: new Date(earliest).toISOString() })
+          )
+        ),
       reconnect: sql`
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE application_name = 'kickoff:listener' AND datname = current_database()`.pipe(Effect.asVoid, Effect.orDie)

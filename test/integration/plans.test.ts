@@ -275,8 +275,8 @@ layer(
       const effects = [outbox.look, outbox.list(1000), outbox.list(1000, [row.id]), outbox.remove(["1", "2"])]
       for (const due of [yield* StatusTransitionRepository, yield* NotificationRepository]) {
         effects.push(
-          due.look,
-          due.applyDue(1000),
+          due.look(undefined),
+          due.applyDue(1000, undefined),
           due.applyThese([row]),
           due.listDue(1000),
           due.listRetries(10),
@@ -310,15 +310,15 @@ function statements(
   for (const { kind, repository } of kinds) {
     it.effect(`the look at the ${kind} reads the heads of its indexes`, () =>
       Effect.gen(function* () {
-        yield* assertReads(10, (yield* repository).look)
+        yield* assertReads(10, (yield* repository).look(undefined))
       })
     )
 
     it.effect(`applying due ${kind} reads a few rows for each that it applies`, () =>
       Effect.gen(function* () {
         const due = yield* repository
-        yield* assertReads(100, due.applyDue(10))
-        yield* assertReads(10_000, due.applyDue(1000))
+        yield* assertReads(100, due.applyDue(10, undefined))
+        yield* assertReads(10_000, due.applyDue(1000, undefined))
       })
     )
 

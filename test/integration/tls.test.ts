@@ -208,12 +208,12 @@ layer(TlsServers.layer, { excludeTestServices: true, timeout: 120_000 })("Encryp
       const listener = Context.get(context, Listener)
       const hints = yield* listener.subscribe(channels.outbox)
       yield* Effect.forkScoped(Effect.provide(listener.run, context))
-      assert.strictEqual(yield* Queue.take(hints), "reconnect")
+      assert.strictEqual((yield* Queue.take(hints)).cause, "reconnect")
       assert.deepStrictEqual(yield* sessionsOf("kickoff:listener"), [{ name: "kickoff:listener", ssl: true }])
       yield* proxy.silence
-      assert.strictEqual(yield* Queue.take(hints), "lost")
+      assert.strictEqual((yield* Queue.take(hints)).cause, "lost")
       yield* proxy.heal
-      assert.strictEqual(yield* Queue.take(hints), "reconnect")
+      assert.strictEqual((yield* Queue.take(hints)).cause, "reconnect")
     }).pipe(Effect.scoped)
   )
 

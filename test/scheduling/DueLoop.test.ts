@@ -133,7 +133,7 @@ describe("DueLoop", () => {
       const { repository } = schedule
       const slow: typeof repository = {
         ...repository,
-        applyDue: (limit) => (limit > 100 ? Effect.fail(serverAway) : repository.applyDue(limit))
+        applyDue: (limit, from) => (limit > 100 ? Effect.fail(serverAway) : repository.applyDue(limit, from))
       }
       yield* Effect.forkScoped(run(slow))
       yield* TestClock.adjust(Duration.minutes(1))
@@ -215,6 +215,59 @@ describe("DueLoop", () => {
       assert.deepStrictEqual(yield* loop.calls, ["look"])
       assert.strictEqual((yield* wakeUps("backstop")) - before, 2)
     }).pipe(Effect.provide(layer({ backstop: Duration.seconds(30) })))
+  )
+
+  it.effect(
+    "need not look at what is earlier than all that is pending, until a hint names it or the backstop rings",
+    () =>
+      Effect.gen(function* () {
+        const loop = yield* started
+        assert.strictEqual(yield* loop.rests, 60_000)
+        // As left-overs in the index: the first look has found nothing there, so the next begins after them.
+        yield* loop.schedule.add("unnoticed", Duration.seconds(-10))
+        yield* loop.schedule.add("noticed", Duration.zero)
+        yield* loop.notifier.notify(channels.statusTransitions, 0)
+        yield* loop.rests
+        assert.isTrue(loop.isDone("noticed"))
+        assert.isFalse(loop.isDone("unnoticed"))
+
+        yield* loop.schedule.add("named", Duration.seconds(-5))
+        yield* loop.notifier.notify(channels.statusTransitions, -5000)
+        yield* loop.rests
+        assert.isTrue(loop.isDone("named"))
+        assert.isFalse(loop.isDone("unnoticed"))
+
+        yield* TestClock.adjust(Duration.seconds(60))
+        yield* loop.rests
+        assert.isTrue(loop.isDone("unnoticed"))
+
+        yield* loop.schedule.add("of an unknown time", Duration.seconds(-20))
+        yield* loop.notify
+        yield* loop.rests
+        assert.isTrue(loop.isDone("of an unknown time"))
+      }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("looks at everything once per backstop, and follows hints, also while rows are due all the time", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      for (let n = 1; n <= 13; n++) yield* schedule.add(`row ${n}`, Duration.seconds(n * 10))
+      const loop = yield* started
+      yield* loop.rests
+      yield* schedule.add("unnoticed", Duration.seconds(-10))
+      const step = Effect.andThen(TestClock.adjust(Duration.seconds(10)), loop.rests)
+      for (let n = 1; n <= 5; n++) yield* step
+      assert.isFalse(loop.isDone("unnoticed"))
+      yield* step
+      assert.isTrue(loop.isDone("unnoticed"))
+
+      // A hint that comes while a batch is applied is followed before the next look.
+      yield* schedule.add("named", Duration.seconds(-5))
+      schedule.onCall = (method) =>
+        method === "applyDue" ? loop.notifier.notify(channels.statusTransitions, -5000) : Effect.void
+      yield* step
+      assert.isTrue(loop.isDone("named"))
+    }).pipe(Effect.provide(layer()))
   )
 
   it.effect("looks for what waits in vain once per backstop, also while rows are due all the time", () =>

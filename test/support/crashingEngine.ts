@@ -41,9 +41,9 @@ const program = Effect.gen(function* () {
 
   const breakable = (repository: DueRepository): DueRepository => ({
     ...repository,
-    applyDue: (limit) =>
+    applyDue: (limit, from) =>
       at("before the claim").pipe(
-        Effect.andThen(during("during the claim")(repository.applyDue(limit))),
+        Effect.andThen(during("during the claim")(repository.applyDue(limit, from))),
         Effect.tap((rows) => (rows.length > 0 ? at("after the commit") : Effect.void))
       )
   })
