@@ -7,10 +7,10 @@
 import { spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import * as Fs from "node:fs"
-import * as Net from "node:net"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { randomBytes } from "node:crypto"
+import { freePorts } from "./ports.ts"
 
 export interface Binaries {
   readonly postgres: string
@@ -25,6 +25,16 @@ export interface PostgresServer {
   readonly halt: () => Promise<void>
   /** Starts the halted server again, on the same port and data. */
   readonly resume: () => Promise<void>
+  /**
+   * Copies its data for another server while it works on. For between `pg_backup_start` and `pg_backup_stop`: what is
+   * left out and why is at https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-LOWLEVEL-BASE-BACKUP-DATA
+   */
+  readonly copyData: () => Promise<DataCopy>
+}
+
+export interface DataCopy {
+  /** Adds files by name, `backup_label` for one, and starts a server with the original's settings and these. */
+  readonly start: (files: Readonly<Record<string, string>>, settings: ServerSettings) => Promise<PostgresServer>
 }
 
 const folderPrefix = "kickoff-test-pg-"
@@ -103,16 +113,6 @@ const reachable = (binaries: Binaries, folder: string): Binaries => {
   return { postgres: Path.join(native, "bin/postgres"), initdb: Path.join(native, "bin/initdb") }
 }
 
-const freePort = async (): Promise<number> => {
-  const server = Net.createServer().listen(0, "127.0.0.1")
-  await once(server, "listening")
-  const address = server.address()
-  server.close()
-  await once(server, "close")
-  if (address === null || typeof address === "string") throw new Error("no free port")
-  return address.port
-}
-
 /**
  * Runs the server until it dies or the guard's own input ends, and removes the folder. A line of input halts the server,
  * the next one starts it again.
@@ -157,43 +157,93 @@ const takeKey = (file: string, folder: string): string => {
   return own
 }
 
-const startOnce = async (binaries: Binaries, overrides: ServerSettings): Promise<PostgresServer | string> => {
+/** A folder with data, and what is needed to run a server on them. */
+interface Data {
+  readonly folder: string
+  /** Those that were given, and the same where the server's account can reach them, which may be in the folder. */
+  readonly given: Binaries
+  readonly binaries: Binaries
+  readonly password: string
+  readonly settings: ServerSettings
+}
+
+const environment = { PATH: process.env["PATH"], LC_ALL: "C" }
+
+const initialise = (given: Binaries, overrides: ServerSettings): Data => {
   const folder = makeFolder()
-  const data = Path.join(folder, "data")
-  const { initdb, postgres } = reachable(binaries, folder)
+  const binaries = reachable(given, folder)
   const password = randomBytes(12).toString("hex")
   Fs.writeFileSync(Path.join(folder, "password"), password)
-  const env = { PATH: process.env["PATH"], LC_ALL: "C" }
   const initialised = spawnSync(
-    initdb,
-    ["-D", data, "-U", "kickoff", "-E", "UTF8", "--auth=password", `--pwfile=${folder}/password`, "--no-sync"],
-    { ...account, cwd: "/", env, encoding: "utf8" }
+    binaries.initdb,
+    [
+      "-D",
+      `${folder}/data`,
+      "-U",
+      "kickoff",
+      "-E",
+      "UTF8",
+      "--auth=password",
+      `--pwfile=${folder}/password`,
+      "--no-sync"
+    ],
+    { ...account, cwd: "/", env: environment, encoding: "utf8" }
   )
   if (initialised.status !== 0) {
     Fs.rmSync(folder, { recursive: true, force: true })
-    throw new Error(`${initdb} failed: ${initialised.error?.message ?? initialised.stderr}`)
+    throw new Error(`${binaries.initdb} failed: ${initialised.error?.message ?? initialised.stderr}`)
   }
-  const port = await freePort()
-  const { ssl_key_file } = overrides
+  return { folder, given, binaries, password, settings: { ...settings, ...overrides } }
+}
+
+/** What a copy of the data goes without: the original's process, its transient state, and its log, which it streams. */
+const notCopied =
+  /^(postmaster\.(pid|opts)|pg_(wal|replslot|dynshmem|notify|serial|snapshots|stat_tmp|subtrans)\/.*|(.*\/)?(pgsql_tmp|pg_internal\.init).*)$/
+
+const copyData = async (original: Data): Promise<DataCopy> => {
+  const folder = makeFolder()
+  const from = Path.join(original.folder, "data")
+  const to = Path.join(folder, "data")
+  await Fs.promises.cp(from, to, {
+    recursive: true,
+    filter: (source) => !notCopied.test(Path.relative(from, source))
+  })
+  return {
+    start: async (files, settings) => {
+      for (const [name, text] of Object.entries(files)) Fs.writeFileSync(Path.join(to, name), text)
+      const binaries = reachable(original.given, folder)
+      Fs.chmodSync(to, 0o700)
+      if (account !== undefined) spawnSync("chown", ["-R", `${account.uid}:${account.gid}`, folder])
+      const started = await startOnce({
+        ...original,
+        folder,
+        binaries,
+        settings: { ...original.settings, ...settings }
+      })
+      if (typeof started === "string") throw new Error(`PostgreSQL did not start on a copy: ${started}`)
+      return started
+    }
+  }
+}
+
+const startOnce = async (origin: Data): Promise<PostgresServer | string> => {
+  const { binaries, folder, password, settings } = origin
+  const data = Path.join(folder, "data")
+  const [port] = await freePorts(1)
+  const { ssl_key_file } = settings
   // The server refuses a key that is not its own, or that others may read.
   const ownKey = ssl_key_file === undefined ? {} : { ssl_key_file: takeKey(ssl_key_file, folder) }
-  const server = spawn(
-    "/bin/sh",
-    [
-      "-c",
-      guard,
-      "guard",
-      folder,
-      postgres,
-      "-D",
-      data,
-      ...Object.entries({ ...settings, ...overrides, ...ownKey, port }).flatMap(([name, value]) => [
-        "-c",
-        `${name}=${value}`
-      ])
-    ],
-    { ...account, cwd: "/", env, detached: true, stdio: ["pipe", "pipe", "ignore"] }
-  )
+  const options = Object.entries({ ...settings, ...ownKey, port }).flatMap(([name, value]) => [
+    "-c",
+    `${name}=${value}`
+  ])
+  const server = spawn("/bin/sh", ["-c", guard, "guard", folder, binaries.postgres, "-D", data, ...options], {
+    ...account,
+    cwd: "/",
+    env: environment,
+    detached: true,
+    stdio: ["pipe", "pipe", "ignore"]
+  })
   const ended = once(server, "exit")
   const log = server.stdout.toArray()
   const postmaster = Path.join(data, "postmaster.pid")
@@ -222,7 +272,8 @@ const startOnce = async (binaries: Binaries, overrides: ServerSettings): Promise
         "halt",
         until(() => !Fs.existsSync(postmaster))
       ),
-    resume: () => command("resume", ready())
+    resume: () => command("resume", ready()),
+    copyData: () => copyData(origin)
   }
 }
 
@@ -232,7 +283,7 @@ export const startPostgres = async (
   overrides: ServerSettings = {},
   tries = 5
 ): Promise<PostgresServer> => {
-  const started = await startOnce(binaries, overrides)
+  const started = await startOnce(initialise(binaries, overrides))
   if (typeof started !== "string") return started
   if (tries === 1) throw new Error(`PostgreSQL did not start: ${started}`)
   return startPostgres(binaries, overrides, tries - 1)

@@ -5,7 +5,7 @@
  * watchdog ends it when the process that started it is gone, however that happened.
  */
 import { type ChildProcess, spawn } from "node:child_process"
-import { randomBytes, randomInt } from "node:crypto"
+import { randomBytes } from "node:crypto"
 import { constants } from "node:fs"
 import { access, chmod, chown, mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises"
 import * as Net from "node:net"
@@ -15,6 +15,7 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { aptInstall, canInstall } from "./apt.ts"
 import type { Certificates } from "./certificates.ts"
 import { run } from "./commands.ts"
+import { freePorts } from "./ports.ts"
 
 /** A broker of a test's own, which it may kill and start again on the same port with the same data. */
 export interface Broker {
@@ -144,7 +145,7 @@ const installServer = async (): Promise<Server | undefined> => {
 // --- a broker from rabbitmq-server --------------------------------------------------------------------------------
 
 const makeLocalBroker = async (server: Server, options: BrokerOptions): Promise<Broker> => {
-  const [port, tlsPort, distributionPort, epmdPort] = await freePorts()
+  const [port = 0, tlsPort = 0, distributionPort = 0, epmdPort = 0] = await freePorts(4)
   const folder = await mkdtemp(join(tmpdir(), "kickoff-rabbitmq-"))
   const owner = isRoot ? await findUser("rabbitmq") : undefined
   const file = (name: string) => join(folder, name)
@@ -291,7 +292,7 @@ const findUser = async (name: string): Promise<{ readonly uid: number; readonly 
 // --- a broker from Docker -----------------------------------------------------------------------------------------
 
 const makeDockerBroker = async (options: BrokerOptions): Promise<Broker> => {
-  const [port, tlsPort] = await freePorts()
+  const [port = 0, tlsPort = 0] = await freePorts(2)
   const name = `kickoff-test-${randomBytes(6).toString("hex")}`
   const docker = (...args: ReadonlyArray<string>) => run("docker", args)
   const { tls } = options
@@ -345,25 +346,7 @@ const flushWith = (ctl: Broker["ctl"]) => async () => {
   await ctl("eval", "ok = dets:sync(ra_directory_reverse).")
 }
 
-// --- ports and processes ------------------------------------------------------------------------------------------
-
-/** Free ports outside the range from which the kernel takes those of outgoing connections. */
-const freePorts = async (): Promise<readonly [number, number, number, number]> => {
-  const ports = new Set<number>()
-  while (ports.size < 4) {
-    const port = randomInt(20_000, 32_000)
-    if (await isFree(port)) ports.add(port)
-  }
-  const [first = 0, second = 0, third = 0, fourth = 0] = ports
-  return [first, second, third, fourth]
-}
-
-const isFree = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const server = Net.createServer()
-    server.once("error", () => resolve(false))
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)))
-  })
+// --- processes ----------------------------------------------------------------------------------------------------
 
 const connects = (host: string, port: number): Promise<boolean> =>
   new Promise((resolve) => {
