@@ -7,7 +7,7 @@ import type { PgConnection } from "@effect/sql-pg"
 import { connect as connectBroker } from "amqplib"
 import { Context, Effect, Layer, type Scope } from "effect"
 import type { SqlError } from "effect/sql"
-import * as Os from "node:os"
+import { describeMachine } from "../test/support/machine.ts"
 import { embeddedBinaries, startPostgres } from "../test/support/postgres.ts"
 import { makeBroker } from "../test/support/rabbitmq.ts"
 import { BenchError } from "./BenchError.ts"
@@ -45,7 +45,7 @@ export class Servers extends Context.Service<
       )
       const admin = yield* connect(postgres.url)
       const environment = {
-        ...machine(),
+        ...describeMachine(),
         ...(yield* versions(admin, broker.url)),
         ...(yield* settings(admin)),
         "a commit takes, ms": yield* commitMillis(admin)
@@ -75,14 +75,6 @@ const server = <S extends { readonly stop: () => Promise<void> }>(
     }),
     (started) => Effect.promise(() => started.stop())
   )
-
-const machine = (): Environment => ({
-  cores: Os.availableParallelism(),
-  processor: Os.cpus()[0]?.model.trim() ?? "unknown",
-  "memory, GB": Math.round(Os.totalmem() / 1e9),
-  system: `${Os.type()} ${Os.release()} ${Os.arch()}`,
-  "load at start": Math.round((Os.loadavg()[0] ?? 0) * 100) / 100
-})
 
 const versions = Effect.fnUntraced(function* (admin: PgConnection.PgConnection, rabbitmqUrl: string) {
   const rabbitmq = yield* Effect.tryPromise({

@@ -1,9 +1,10 @@
 /**
  * What the faults are done to: one PostgreSQL, one RabbitMQ, and three replicas of the built process, each with a proxy of
- * its own to either server. Nothing of it is shared with anybody else, and nothing outlives the scope.
+ * its own to either server, so that another PostgreSQL can take the place of the first. Nothing of it is shared with anybody
+ * else, and nothing outlives the scope.
  */
 import { PgConnection } from "@effect/sql-pg"
-import { Context, Effect, Exit, Layer, Redacted, Schedule, Scope } from "effect"
+import { Context, Effect, Exit, Layer, Redacted, Ref, Schedule, Scope } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
 import { type ChildProcess, spawn } from "node:child_process"
 import { cpSync, mkdirSync, rmSync } from "node:fs"
@@ -12,7 +13,7 @@ import { Database } from "../../src/postgres/Database.ts"
 import { embeddedBinaries, type PostgresServer, startPostgres } from "../support/postgres.ts"
 import { type Broker, makeBroker } from "../support/rabbitmq.ts"
 import { makeTcpProxy, type TcpProxy } from "../support/TcpProxy.ts"
-import { FaultError } from "./FaultError.ts"
+import { attempt, FaultError } from "./FaultError.ts"
 
 /** One process of the service, and its ways to the servers. */
 export interface Replica {
@@ -22,17 +23,20 @@ export interface Replica {
   /** Where its API was when it was last ready; it may be dead or frozen by now. */
   readonly url: () => string
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
-  /** Waits for the end of the killed process, starts another and waits until it is ready. */
-  readonly restart: Effect.Effect<void, FaultError>
+  /** Kills the process unless it is dead, starts another, with more in its environment, and waits until it is ready. */
+  readonly restart: (environment?: NodeJS.ProcessEnv) => Effect.Effect<void, FaultError>
+  /** What one of its metrics says; nothing if it does not answer. */
+  readonly gauge: (name: string) => Effect.Effect<number | undefined>
 }
 
 export class Site extends Context.Service<
   Site,
   {
-    readonly postgres: PostgresServer
+    /** The server to which all proxies lead. */
+    readonly postgres: Effect.Effect<PostgresServer>
+    /** Puts another in its place, which the site stops at its end. */
+    readonly replacePostgres: (server: PostgresServer) => Effect.Effect<void>
     readonly broker: Broker
-    /** Of the service's database, without a proxy in between. */
-    readonly url: Redacted.Redacted
     readonly replicas: ReadonlyArray<Replica>
     /** The replica that relays; waits until there is one. */
     readonly leader: Effect.Effect<Replica, FaultError>
@@ -49,37 +53,59 @@ export class Site extends Context.Service<
         const main = yield* snapshot
         const [postgres, broker] = yield* Effect.all(
           [
-            server("PostgreSQL", async () => startPostgres(await embeddedBinaries(), { max_connections: "90" })),
-            server("RabbitMQ", () => makeBroker())
+            Effect.acquireRelease(
+              Effect.flatMap(attempt("PostgreSQL did not start", startFirst), Ref.make),
+              (current) => Effect.flatMap(Ref.get(current), (server) => Effect.promise(() => server.stop()))
+            ),
+            Effect.acquireRelease(
+              attempt("RabbitMQ did not start", () => makeBroker()),
+              (broker) => Effect.promise(() => broker.stop())
+            )
           ],
           { concurrency: "unbounded" }
         )
-        const url = Redacted.make(postgres.url)
+        const first = (yield* Ref.get(postgres)).url
+        const proxy = yield* makeTcpProxy(portOf(first))
         const deaths: Array<string> = []
         const replicas = yield* Effect.forEach(
           ["A", "B", "C"],
-          (name) => makeReplica(name, main, postgres.url, broker.url, deaths),
+          (name) => makeReplica(name, main, first, broker.url, deaths),
           { concurrency: "unbounded" }
         )
         const leader = Effect.forEach(replicas, (replica) =>
-          Effect.map(relays(replica), (leads) => (leads ? [replica] : []))
+          Effect.map(replica.gauge("kickoff_relay_leader"), (leads) => (leads === 1 ? [replica] : []))
         ).pipe(
-          Effect.flatMap(([...found]) => {
-            const first = found.flat()[0]
+          Effect.flatMap((found) => {
+            const [first] = found.flat()
             return first === undefined
               ? Effect.fail(new FaultError({ detail: "No replica relays the events" }))
               : Effect.succeed(first)
           }),
           Effect.retry({ schedule: Schedule.spaced("100 millis"), times: 100 })
         )
+        const replacePostgres = Effect.fnUntraced(function* (server: PostgresServer) {
+          yield* Ref.set(postgres, server)
+          for (const each of [proxy, ...replicas.map((replica) => replica.postgres)]) {
+            yield* each.redirect(portOf(server.url))
+          }
+        })
+        const url = Redacted.make(through(first, proxy))
         const connect = PgConnection.make({ url, applicationName: "faults" })
         return Layer.merge(
-          Layer.succeed(Site, Site.of({ postgres, broker, url, replicas, leader, deaths, connect })),
-          Database.layer({ url, connections: 6, name: "faults" })
+          Layer.succeed(
+            Site,
+            Site.of({ postgres: Ref.get(postgres), replacePostgres, broker, replicas, leader, deaths, connect })
+          ),
+          // What is asked of half a million games takes its time.
+          Database.layer({ url, connections: 6, name: "faults", patient: true })
         )
       })
     )
 }
+
+const portOf = (url: string): number => Number(new URL(url).port)
+
+const through = (url: string, { port }: TcpProxy): string => Object.assign(new URL(url), { port: String(port) }).href
 
 /** A copy of the built program, so that a build meanwhile does not change what is tested. */
 const snapshot = Effect.map(
@@ -96,21 +122,12 @@ const snapshot = Effect.map(
   (folder) => `${folder}/dist/main.js`
 )
 
-const server = <S extends { readonly stop: () => Promise<void> }>(name: string, start: () => Promise<S>) =>
-  Effect.acquireRelease(
-    Effect.tryPromise({
-      try: start,
-      catch: (error) => new FaultError({ detail: `${name} did not start: ${String(error)}` })
-    }),
-    (started) => Effect.promise(() => started.stop())
-  )
-
-/** Whether it says of itself that it relays; one that does not answer does not count. */
-const relays = (replica: Replica) =>
-  Effect.tryPromise(async () => {
-    const response = await fetch(`${replica.url()}/metrics`, { signal: AbortSignal.timeout(500) })
-    return /^kickoff_relay_leader(\{.*\})? 1$/m.test(await response.text())
-  }).pipe(Effect.orElseSucceed(() => false))
+const startFirst = async () =>
+  startPostgres(await embeddedBinaries(), {
+    max_connections: "90",
+    // So much of its log waits for a standby that is being copied.
+    wal_keep_size: "256MB"
+  })
 
 const makeReplica = Effect.fnUntraced(function* (
   name: string,
@@ -119,9 +136,8 @@ const makeReplica = Effect.fnUntraced(function* (
   brokerUrl: string,
   deaths: Array<string>
 ) {
-  const postgres = yield* makeTcpProxy(Number(new URL(postgresUrl).port))
-  const broker = yield* makeTcpProxy(Number(new URL(brokerUrl).port))
-  const through = (url: string, { port }: TcpProxy) => Object.assign(new URL(url), { port: String(port) }).href
+  const postgres = yield* makeTcpProxy(portOf(postgresUrl))
+  const broker = yield* makeTcpProxy(portOf(brokerUrl))
   const env = {
     PATH: process.env["PATH"],
     DATABASE_URL: through(postgresUrl, postgres),
@@ -139,15 +155,15 @@ const makeReplica = Effect.fnUntraced(function* (
   let child: ChildProcess | undefined
   let scope: Scope.Closeable | undefined
 
-  const start = Effect.gen(function* () {
+  const start = Effect.fnUntraced(function* (environment: NodeJS.ProcessEnv) {
     scope = yield* Scope.make()
-    const started = yield* Scope.provide(scope)(launch(name, main, env, deaths))
+    const started = yield* Scope.provide(scope)(launch(name, main, { ...env, ...environment }, deaths))
     child = started.child
     url = started.url
   })
   const stop = Effect.suspend(() => (scope === undefined ? Effect.void : Scope.close(scope, Exit.void)))
   yield* Effect.addFinalizer(() => stop)
-  yield* start
+  yield* start({})
 
   const replica: Replica = {
     name,
@@ -155,7 +171,13 @@ const makeReplica = Effect.fnUntraced(function* (
     broker,
     url: () => url,
     signal: (signal) => Effect.sync(() => void child?.kill(signal)),
-    restart: Effect.andThen(stop, start)
+    restart: (environment = {}) => Effect.andThen(stop, start(environment)),
+    gauge: (metric) =>
+      Effect.tryPromise(async () => {
+        const response = await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(500) })
+        const line = new RegExp(`^${metric}(?:\\{.*\\})? (\\S+)$`, "m").exec(await response.text())
+        return line === null ? undefined : Number(line[1])
+      }).pipe(Effect.orElseSucceed(() => undefined))
   }
   return replica
 })

@@ -22,13 +22,18 @@ const Event = Schema.fromJsonString(
 )
 const decode = Schema.decodeUnknownSync(Event)
 
-/** What the consumer knows of one game. */
+/** One event, by what may happen only once in the life of a game. */
+interface Told {
+  readonly what: string
+  readonly id: string
+  /** Zero for a reminder, which is no step of the game. */
+  readonly version: number
+}
+
+/** What the consumer knows of one game. A long run has half a million of them, and forgets none: hence no sets and maps. */
 interface Known {
-  /** Event ids by what may happen only once in the life of a game. */
-  readonly once: Map<string, string>
-  readonly ids: Set<string>
-  /** Those of events that step the version, in the order of their first receipts. */
-  readonly versions: Set<number>
+  /** In the order of their first receipts. */
+  readonly told: Array<Told>
   lastVersion: number
   /** When the last change by the API was committed: nothing can be late for longer than it was planned. */
   plannedAt: number
@@ -61,8 +66,7 @@ export class Tally {
   #receipts: Array<Receipt> = []
   #offences: Offences = { twice: 0, early: 0, disordered: 0 }
   #events = 0
-  /** The first few offences in words. */
-  readonly examples: Array<string> = []
+  readonly #examples: Array<string> = []
   /** Deliveries in all, and those among them that repeated an event by its id. */
   deliveries = 0
   repeated = 0
@@ -89,12 +93,17 @@ export class Tally {
     return this.#events
   }
 
+  /** The first few offences in words, each once. */
+  takeExamples(): ReadonlyArray<string> {
+    return this.#examples.splice(0)
+  }
+
   hasEvent(game: string, id: string): boolean {
-    return this.#games.get(game)?.ids.has(id) === true
+    return this.#games.get(game)?.told.some((told) => told.id === id) === true
   }
 
   hasTransition(game: string, target: string): boolean {
-    return this.#games.get(game)?.once.has(target === "IN_PROGRESS" ? "game.started" : "game.completed") === true
+    return this.#wasTold(game, target === "IN_PROGRESS" ? "game.started" : "game.completed")
   }
 
   /** When the start was due by its event; null if it was by hand or has not been received. */
@@ -103,18 +112,20 @@ export class Tally {
   }
 
   wasDeleted(game: string): boolean {
-    return this.#games.get(game)?.once.has("game.deleted") === true
+    return this.#wasTold(game, "game.deleted")
   }
 
   hasReminder(game: string, minutes: number, due: number): boolean {
-    return this.#games.get(game)?.once.has(`reminder ${minutes} ${due}`) === true
+    return this.#wasTold(game, `reminder ${minutes} ${due}`)
   }
 
   /** Which of the versions up to this one no event told of; those below `first` were not the service's. */
   missingVersions(game: string, first: number, last: number): ReadonlyArray<number> {
-    const versions = this.#games.get(game)?.versions
+    const told = this.#games.get(game)?.told ?? []
     const missing: Array<number> = []
-    for (let version = first; version <= last; version++) if (versions?.has(version) !== true) missing.push(version)
+    for (let version = first; version <= last; version++) {
+      if (!told.some((event) => event.version === version)) missing.push(version)
+    }
     return missing
   }
 
@@ -122,20 +133,12 @@ export class Tally {
   receive(text: string, at: number): void {
     const { data, id, subject, time, type } = decode(text)
     this.deliveries++
-    const known = this.#games.get(subject) ?? {
-      once: new Map<string, string>(),
-      ids: new Set<string>(),
-      versions: new Set<number>(),
-      lastVersion: 0,
-      plannedAt: 0,
-      startDue: null
-    }
+    const known = this.#games.get(subject) ?? { told: [], lastVersion: 0, plannedAt: 0, startDue: null }
     this.#games.set(subject, known)
-    if (known.ids.has(id)) {
+    if (known.told.some((told) => told.id === id)) {
       this.repeated++
       return
     }
-    known.ids.add(id)
     this.#events++
 
     const due = millis(data.transition_time) ?? millis(data.notification_time)
@@ -145,8 +148,8 @@ export class Tally {
         : type === "game.updated"
           ? `${type} ${data.version}`
           : type
-    if (known.once.has(what)) this.#object("twice", `${subject}: two events tell of ${what}`)
-    known.once.set(what, id)
+    if (this.#wasTold(subject, what)) this.#object("twice", `${subject}: two events tell of ${what}`)
+    known.told.push({ what, id, version: type === "game.reminder_due" ? 0 : data.version })
 
     if (due !== null && (at < due || Date.parse(time) < due)) {
       this.#object("early", `${subject}: ${what} was due at ${due}, done at ${time}, received at ${at}`)
@@ -158,7 +161,6 @@ export class Tally {
       )
     }
     known.lastVersion = Math.max(known.lastVersion, data.version)
-    if (type !== "game.reminder_due") known.versions.add(data.version)
     if (type === "game.created" || type === "game.updated") known.plannedAt = Date.parse(time)
     if (type === "game.started") known.startDue = due
     if (due === null) return
@@ -166,8 +168,12 @@ export class Tally {
     this.#receipts.push({ game: subject, due: Math.max(due, known.plannedAt), at })
   }
 
+  #wasTold(game: string, what: string): boolean {
+    return this.#games.get(game)?.told.some((told) => told.what === what) === true
+  }
+
   #object(offence: keyof Offences, example: string): void {
     this.#offences[offence]++
-    if (this.examples.length < examplesKept) this.examples.push(example)
+    if (this.#examples.length < examplesKept) this.#examples.push(example)
   }
 }

@@ -25,8 +25,8 @@ export interface Load {
 
 const tick = 250
 const shareOfApi = 0.2
-/** Requests that may be under way at once. */
-const widest = 16
+/** What could not be planned while a server was away is made up for, but no more than so much of it, seconds. */
+const arrears = 4
 const requestLimit = 5000
 
 /** Plans so many games per second until it is stopped or the scope closes. */
@@ -170,23 +170,31 @@ export const startLoad = Effect.fnUntraced(function* (seed: number, rate: number
     )
   )
 
-  const count = Math.max(1, Math.round((rate * (1 - shareOfApi) * tick) / 1000))
-  let owed = 0
-  const step = Effect.gen(function* () {
-    owed = Math.min(owed + (rate * shareOfApi * tick) / 1000, widest)
-    while (owed >= 1 && underWay < widest * 8) {
-      owed--
+  let owedBySql = 0
+  let owedByApi = 0
+  const step = Effect.fnUntraced(function* (seconds: number) {
+    owedByApi = Math.min(owedByApi + rate * shareOfApi * seconds, rate * shareOfApi * arrears)
+    // Some of them wait for seconds before their change, or for the answer of a replica that is frozen.
+    while (owedByApi >= 1 && underWay < rate * 2) {
+      owedByApi--
       underWay++
       yield* Effect.forkScoped(playByApi)
     }
-    yield* planBySql(count).pipe(Effect.andThen(changeBySql(count)), Effect.ignore)
+    const bySql = rate * (1 - shareOfApi)
+    owedBySql = Math.min(owedBySql + bySql * seconds, bySql * arrears)
+    const count = Math.floor(owedBySql)
+    yield* planBySql(count)
+    owedBySql -= count
+    yield* changeBySql(count)
   })
   yield* Effect.forkScoped(
     Effect.gen(function* () {
+      let last = performance.now()
       while (!(yield* Ref.get(stopped))) {
-        const began = Date.now()
-        yield* step
-        yield* Effect.sleep(Math.max(1, tick - (Date.now() - began)))
+        const began = performance.now()
+        yield* Effect.ignore(step((began - last) / 1000))
+        last = began
+        yield* Effect.sleep(Math.max(1, tick - (performance.now() - began)))
       }
     })
   )

@@ -6,121 +6,57 @@
  * Ctrl-C.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Cause, Console, DateTime, Duration, Effect, Option, Schedule } from "effect"
+import { Cause, Console, DateTime, Duration, Effect, FileSystem, Option } from "effect"
 import { CliError, Command, Flag } from "effect/cli"
-import { SqlError } from "effect/sql"
+import { SqlClient, SqlError } from "effect/sql"
 import packageJson from "../../package.json" with { type: "json" }
 import { boundShutdown } from "../../src/cli/shutdown.ts"
 import { describeSqlError } from "../../src/postgres/Database.ts"
-import { audit, databaseNow, finalAudit, type Findings } from "./audit.ts"
-import { consume } from "./consume.ts"
-import { Dice } from "./Dice.ts"
-import { FaultError } from "./FaultError.ts"
-import { type Fault, faults } from "./faults.ts"
-import { startLoad } from "./load.ts"
-import { measure } from "./recovery.ts"
+import { describeMachine } from "../support/machine.ts"
+import { type Fault, goTogether, type Injection } from "./Fault.ts"
+import { attempt, FaultError } from "./FaultError.ts"
+import { faults } from "./faults.ts"
+import { type Outcome, play } from "./play.ts"
+import { report } from "./report.ts"
 import { Site } from "./Site.ts"
-import { type Round, table } from "./table.ts"
-import { Tally } from "./Tally.ts"
-
-const names = faults.map(({ name }) => name)
 
 /** Games per second: what fits beside everything on two cores; the long form is to reach a million transitions. */
 const defaultRates = { short: 60, long: 300 }
 
 /** Longest stop after Ctrl-C; whatever is left then ends with this process. */
 const stopLimit = Duration.seconds(20)
-/** Before the first fault, so that games are due from the beginning. */
-const warmUp = "3 seconds"
-/** From the end of a fault to its audit, and between the audit and the next fault. */
-const breath = "1 second"
-/** How far ahead games may be planned; then nearly all are due. */
-const longestDelay = "16 seconds"
 
-const retried = { schedule: Schedule.spaced("100 millis"), times: 50 }
+const named = (name: string) => {
+  const fault = faults.find((fault) => fault.name === name)
+  return fault === undefined
+    ? Effect.fail(new FaultError({ detail: `There is no fault ${name}` }))
+    : Effect.succeed(fault)
+}
 
-const play = Effect.fnUntraced(function* (options: {
-  readonly seed: number
-  readonly rate: number
-  readonly minutes: Option.Option<number>
-  readonly chosen: ReadonlyArray<Fault>
-}) {
-  const { chosen, minutes, rate, seed } = options
-  const site = yield* Site
-  const dice = new Dice(seed, "faults")
-  const tally = new Tally()
-  const rounds: Array<Round> = []
-  yield* consume(site.broker.url, tally)
-  const began = DateTime.subtract(yield* DateTime.now, { seconds: 1 })
-  const load = yield* startLoad(seed, rate)
-  yield* Effect.sleep(warmUp)
-
-  const note = (name: string, findings: Findings) => {
-    const { disordered, early, twice } = tally.offences
-    for (const example of findings.examples) process.stderr.write(`${name}: ${example}\n`)
-    return {
-      lost: findings.lost,
-      stale: findings.stale + disordered,
-      objections: findings.objections,
-      twice,
-      early
-    }
-  }
-
-  const playRound = Effect.fnUntraced(function* (fault: Fault) {
-    const since = yield* Effect.retry(databaseNow, retried)
-    tally.begin()
-    const start = Date.now()
-    const { excused, over, repair } = yield* fault.inject(dice)
-    yield* Effect.sleep(breath)
-    if (repair !== undefined) yield* repair
-    const findings = yield* audit({ since, began, tally })
-    const receipts = tally.receipts.filter(({ game }) => excused?.has(game) !== true)
-    const round = {
-      fault: fault.name,
-      events: tally.events,
-      checked: findings.checked,
-      ...measure(receipts, start, over),
-      ...note(fault.name, findings)
-    }
-    rounds.push(round)
-    yield* Console.error(
-      `${fault.name}: recovered after ${round.recovery} ms, at most ${round.lateness} ms late; ` +
-        `lost ${round.lost}, twice ${round.twice}, early ${round.early}, stale ${round.stale}, verify ${round.objections}`
-    )
-    yield* Effect.sleep(breath)
-  }, Effect.scoped)
-
-  const end = Option.map(minutes, (length) => Date.now() + length * 60_000)
-  do {
-    for (const fault of dice.shuffled(chosen)) {
-      if (Option.isSome(end) && rounds.length > 0 && Date.now() > end.value) break
-      yield* playRound(fault)
-    }
-  } while (Option.isSome(end) && Date.now() < end.value)
-
-  const since = yield* Effect.retry(databaseNow, retried)
-  tally.begin()
-  yield* load.stop
-  yield* Effect.sleep(longestDelay)
-  const last = note("the end", yield* audit({ since, began, tally }))
-  const whole = note("the end", yield* finalAudit(load, tally))
-  const violations =
-    [...rounds, last, whole].reduce(
-      (sum, { early, lost, objections, stale, twice }) => sum + early + lost + objections + stale + twice,
-      0
-    ) + site.deaths.length
-  const { acknowledged, failed, planned } = load.counts()
-  yield* Console.log(table(faults, rounds))
-  yield* Console.log(
-    `\n${planned} games planned, ${acknowledged} of them acknowledged by the API (${failed} requests failed), ` +
-      `${tally.transitions} transitions and reminders received, ${tally.repeated} of ${tally.deliveries} deliveries were ` +
-      `repetitions by their id; at the end lost ${last.lost + whole.lost}, twice ${last.twice}, early ${last.early}, ` +
-      `stale ${last.stale + whole.stale}, verify ${last.objections}`
+/** Reads `a,b+c`: a alone, then b and c at once. */
+const readInjections = (text: string): Effect.Effect<ReadonlyArray<Injection>, FaultError> =>
+  Effect.forEach(text.split(","), (part) =>
+    Effect.gen(function* () {
+      const [one, other, ...more] = yield* Effect.forEach(part.split("+"), named)
+      if (one === undefined || other === undefined) return [yield* named(part)] as const
+      if (more.length > 0 || !goTogether(one, other)) {
+        return yield* new FaultError({ detail: `These do not go together: ${part}` })
+      }
+      return [one, other] as const
+    })
   )
-  if (violations === 0) return
-  yield* Console.error([...tally.examples, ...site.deaths].join("\n"))
-  yield* new FaultError({ detail: `${violations} violations; --seed ${seed} repeats the choices of this run` })
+
+const servers = Effect.gen(function* () {
+  const { broker } = yield* Site
+  const sql = yield* SqlClient.SqlClient
+  const [row] = yield* sql<{ readonly version: string }>`SELECT current_setting('server_version') AS version`
+  const rabbitmq = yield* attempt("RabbitMQ does not tell its version", () => broker.ctl("version"))
+  return {
+    kickoff: packageJson.version,
+    node: process.versions.node,
+    postgresql: row?.version ?? "",
+    rabbitmq: rabbitmq.trim()
+  }
 })
 
 const testFaults = Command.make(
@@ -128,11 +64,13 @@ const testFaults = Command.make(
   {
     seed: Flag.Int("seed").pipe(Flag.withDescription("Repeats the choices of a run that printed it"), Flag.optional),
     minutes: Flag.Int("minutes").pipe(
-      Flag.withDescription("Go on injecting for so long; each fault once unless given"),
+      Flag.withDescription("Go on injecting for so long, most faults alone; each once, two at a time, unless given"),
       Flag.optional
     ),
     only: Flag.String("faults").pipe(
-      Flag.withDescription(`Which faults, separated by commas; all unless given: ${names.join(", ")}`),
+      Flag.withDescription(
+        `Which faults, separated by commas, or two at once with + between; all unless given: ${faults.map(({ name }) => name).join(", ")}`
+      ),
       Flag.optional
     ),
     rate: Flag.Int("rate").pipe(
@@ -140,26 +78,50 @@ const testFaults = Command.make(
         `Games planned per second (default ${defaultRates.short}, with --minutes ${defaultRates.long})`
       ),
       Flag.optional
-    )
+    ),
+    file: Flag.String("report").pipe(Flag.withDescription("Also write the report to this file"), Flag.optional)
   },
-  Effect.fnUntraced(function* ({ minutes, only, rate, seed: given }) {
-    const seed = Option.getOrElse(given, () => Math.floor(Math.random() * 1_000_000))
-    const wanted = Option.match(only, { onNone: () => names, onSome: (text) => text.split(",") })
-    const unknown = wanted.find((name) => !names.includes(name))
-    if (unknown !== undefined) yield* new FaultError({ detail: `There is no fault ${unknown}` })
-    const began = Date.now()
+  Effect.fnUntraced(function* ({ file, minutes, only, rate: givenRate, seed: givenSeed }) {
+    const files = yield* FileSystem.FileSystem
+    const seed = Option.getOrElse(givenSeed, () => Math.floor(Math.random() * 1_000_000))
+    const rate = Option.getOrElse(givenRate, () => (Option.isSome(minutes) ? defaultRates.long : defaultRates.short))
+    const chosen = yield* Effect.transposeOption(Option.map(only, readInjections))
+    const needed: ReadonlyArray<Fault> = Option.match(chosen, { onNone: () => faults, onSome: (all) => all.flat() })
+    for (const { needs } of needed) if (needs !== undefined) yield* needs
+    // Better now than after half an hour.
+    if (Option.isSome(file)) yield* files.writeFileString(file.value, "")
+
+    const start = yield* DateTime.now
+    const began = performance.now()
     yield* Console.error(`seed ${seed}`)
-    const playing = play({
-      seed,
-      minutes,
-      rate: Option.getOrElse(rate, () => (Option.isSome(minutes) ? defaultRates.long : defaultRates.short)),
-      chosen: faults.filter(({ name }) => wanted.includes(name))
+    const outcome: Outcome = { rounds: [], totals: [], examples: [], violations: 0 }
+    const print = Effect.gen(function* () {
+      const facts = {
+        seed,
+        began: DateTime.formatIso(start),
+        seconds: Math.round((performance.now() - began) / 1000),
+        "games per second": rate,
+        replicas: 3,
+        ...describeMachine(),
+        ...(yield* servers)
+      }
+      const text = report({ facts, ...outcome })
+      yield* Console.log(text)
+      if (Option.isSome(file)) yield* files.writeFileString(file.value, text)
     })
-    yield* Effect.andThen(boundShutdown(stopLimit), playing).pipe(
+    yield* boundShutdown(stopLimit).pipe(
+      Effect.andThen(play({ seed, rate, minutes, faults, chosen }, outcome)),
+      // What was found until then is worth a report, too.
+      Effect.onError(() => Effect.ignore(Effect.suspend(() => (outcome.rounds.length === 0 ? Effect.void : print)))),
+      Effect.andThen(print),
       Effect.scoped,
-      Effect.provide(Site.layer),
-      Effect.ensuring(Effect.suspend(() => Console.error(`seed ${seed}, ${Math.round((Date.now() - began) / 1000)} s`)))
+      Effect.provide(Site.layer)
     )
+    if (outcome.violations === 0) return
+    yield* Console.error(outcome.examples.join("\n"))
+    yield* new FaultError({
+      detail: `${outcome.violations} violations; --seed ${seed} repeats the choices of this run`
+    })
   })
 ).pipe(Command.withDescription("Inject faults into three replicas under load and count what was lost, twice or early"))
 

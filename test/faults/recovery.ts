@@ -1,4 +1,5 @@
 /** How long after a fault the work was behind, from what the consumer received. */
+import { quantile } from "../../bench/statistics.ts"
 import type { Receipt } from "./Tally.ts"
 
 /** Later than this counts as late, ms. */
@@ -15,6 +16,15 @@ export interface Recovery {
   readonly transitions: number
 }
 
+/** Of a hundred receipts the latest, ms after it was due. */
+export const usualLateness = (receipts: ReadonlyArray<Receipt>): number =>
+  receipts.length === 0
+    ? 0
+    : quantile(
+        receipts.map(({ at, due }) => at - due),
+        0.99
+      )
+
 export const measure = (receipts: ReadonlyArray<Receipt>, began: number, over: number): Recovery => {
   const byDue = receipts.filter(({ due }) => due >= began - aftermath).toSorted((a, b) => a.due - b.due)
   let recovered = over
@@ -22,10 +32,9 @@ export const measure = (receipts: ReadonlyArray<Receipt>, began: number, over: n
     if (due > recovered + aftermath) break
     if (at - due > late) recovered = Math.max(recovered, at)
   }
-  const concerned = byDue.filter(({ due }) => due <= recovered + aftermath)
   return {
     recovery: recovered - over,
-    lateness: concerned.reduce((most, { at, due }) => Math.max(most, at - due), 0),
-    transitions: concerned.filter(({ at, due }) => at >= began && due <= recovered).length
+    lateness: byDue.reduce((most, { at, due }) => Math.max(most, at - due), 0),
+    transitions: byDue.filter(({ at, due }) => at >= began && due <= recovered).length
   }
 }
