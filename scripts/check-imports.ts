@@ -23,9 +23,11 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   scheduling: ["postgres", "observability", "outbox"],
   ledger: ["postgres", "observability"],
   deadLetters: ["postgres", "observability", "outbox"],
+  operations: ["postgres", "observability"],
   http: ["games", "deadLetters", "postgres", "observability", "messaging", "package.json"],
   cli: [
     "ledger",
+    "operations",
     "deadLetters",
     "games",
     "scheduling",

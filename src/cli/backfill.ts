@@ -8,7 +8,7 @@ export const backfill = Command.make(
   "backfill",
   { json },
   Effect.fnUntraced(function* ({ json }) {
-    const { GameRepository, withDatabase } = yield* Effect.promise(() => import("./ledger.ts"))
+    const { GameRepository, withDatabase } = yield* Effect.promise(() => import("./desk.ts"))
     const planned = yield* withDatabase(
       Effect.flatMap(GameRepository, (repository) => repository.backfill).pipe(Effect.provide(GameRepository.layer))
     )

@@ -10,6 +10,7 @@ import { type DeadLetter, DeadLetterId, DeadLetterKind } from "../domain/DeadLet
 import { GameId } from "../domain/Game.ts"
 import { InstantFromString } from "../domain/Instant.ts"
 import { BadArgument } from "./failures.ts"
+import { plain, print, toTable } from "./terminal.ts"
 
 /** Some of the letters could not be settled; which and why has been printed. */
 export class LettersRefused extends Schema.TaggedError<LettersRefused>()("LettersRefused", { count: Schema.Int }) {
@@ -64,26 +65,6 @@ const toFilter = ({ from, gameId, guildId, kind, to }: Filters) => ({
 })
 
 const desk = Effect.promise(() => import("./deadLetterDesk.ts"))
-
-const print = (text: string) => Effect.sync(() => process.stdout.write(`${text}\n`))
-
-/** Messages come from the database and the broker: what could steer a terminal or break a line is taken out. */
-const plain = (text: string): string => text.replaceAll(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim()
-
-/** Rows under their headings, each column as wide as it must be; on a terminal cut at its edge. */
-const toTable = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  const edge = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd()
-    )
-    .map((line) => (line.length > edge ? `${line.slice(0, edge - 1)}…` : line))
-    .join("\n")
-}
 
 const stateOf = (letter: DeadLetter): string => letter.resolution ?? "open"
 

@@ -12,7 +12,9 @@ import packageJson from "../../package.json" with { type: "json" }
 import { surviveClosedOutput } from "../observability/logging.ts"
 import { backfill } from "./backfill.ts"
 import { deadLetters } from "./deadLetters.ts"
+import { explain } from "./explain.ts"
 import { AlreadyLogged, BadArgument, describeConfigError } from "./failures.ts"
+import { forecast } from "./forecast.ts"
 import { health } from "./health.ts"
 import { migrate } from "./migrate.ts"
 import { serve } from "./serve.ts"
@@ -20,7 +22,7 @@ import { verify } from "./verify.ts"
 
 const kickoff = Command.make("kickoff").pipe(
   Command.withDescription("The clock of a game-session platform. Without a command it serves."),
-  Command.withSubcommands([serve, migrate, health, verify, backfill, deadLetters])
+  Command.withSubcommands([serve, migrate, health, verify, backfill, deadLetters, explain, forecast])
 )
 
 /** Help and version go to standard output; what is wrong with a call is said by {@link describeExit}. */

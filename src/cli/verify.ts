@@ -2,6 +2,7 @@
 import { DateTime, Duration, Effect, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
 import { BadArgument } from "./failures.ts"
+import { print } from "./terminal.ts"
 
 /** A promise was not kept; the report has been printed. */
 export class PromiseBroken extends Schema.TaggedError<PromiseBroken>()("PromiseBroken", { count: Schema.Int }) {
@@ -23,8 +24,6 @@ const toDuration = (text: string) =>
       Effect.fromOption(Duration.fromInput(text as Duration.Input))
     : Effect.fail(undefined)
 
-const print = (text: string) => Effect.sync(() => process.stdout.write(`${text}\n`))
-
 export const verify = Command.make(
   "verify",
   { since, json },
@@ -33,7 +32,7 @@ export const verify = Command.make(
       toDuration(since),
       () => new BadArgument({ name: "--since", detail: 'Expected a time like "24 hours" or "7 days"' })
     )
-    const { isClean, LedgerRepository, verify, withDatabase } = yield* Effect.promise(() => import("./ledger.ts"))
+    const { isClean, LedgerRepository, verify, withDatabase } = yield* Effect.promise(() => import("./desk.ts"))
     const now = yield* DateTime.now
     const window = { from: DateTime.subtractDuration(now, reach), to: DateTime.addDuration(now, "1 minute") }
     const showProgress = process.stderr.isTTY

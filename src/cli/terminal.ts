@@ -1,0 +1,26 @@
+/**
+ * What commands print: lines on standard output, tables, and text of others made harmless.
+ *
+ * Colours and cuts at the edge are for a terminal alone, so that a pipe gets everything and nothing else.
+ */
+import { Effect } from "effect"
+
+export const print = (text: string): Effect.Effect<void> => Effect.sync(() => process.stdout.write(`${text}\n`))
+
+/** Text of games, the database and the broker: what could steer a terminal or break a line is taken out. */
+export const plain = (text: string): string => text.replaceAll(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim()
+
+/** Rows under their headings, each column as wide as it must be; on a terminal cut at its edge. */
+export const toTable = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  const edge = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd()
+    )
+    .map((line) => (line.length > edge ? `${line.slice(0, edge - 1)}…` : line))
+    .join("\n")
+}

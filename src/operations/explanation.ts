@@ -1,0 +1,158 @@
+/**
+ * Tells what happened to a game, what will happen and when, and why something that one might expect will not.
+ *
+ * Pure: it is given what is on record. Each row of a schedule gets one sentence, so that none is left unexplained.
+ */
+import { Option } from "effect"
+import type { EffectFacts, GameHistory, RowFacts } from "./GameHistoryRepository.ts"
+
+export interface Moment {
+  /** ms since 1970 */
+  readonly at: number
+  readonly what: string
+}
+
+export interface Explanation {
+  /** What is on record, oldest first. */
+  readonly history: ReadonlyArray<Moment>
+  /** What is still to come, and what keeps the rest from coming. */
+  readonly outlook: ReadonlyArray<Moment>
+  /** Things that nobody may have meant. */
+  readonly remarks: ReadonlyArray<string>
+}
+
+/** How long something due may take before it deserves a remark, ms. */
+const patience = 5000
+
+const nameOf = ({ kind, target }: Pick<RowFacts, "kind" | "target">): string =>
+  kind === "notification"
+    ? `the reminder ${target} minutes before`
+    : target === "IN_PROGRESS"
+      ? "the start"
+      : target === "COMPLETED"
+        ? "the completion"
+        : `the change to ${target}`
+
+const capital = (text: string) => `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`
+
+const lateness = (from: number, to: number): string => `${Math.max(0, Math.round(to - from))} ms`
+
+const toldOf = (effect: EffectFacts, waiting: ReadonlySet<string>): string => {
+  if (effect.event_id === null) return ""
+  if (effect.confirmed_at !== null) {
+    return `; its event ${effect.event_id} was confirmed ${lateness(effect.at, effect.confirmed_at)} later`
+  }
+  return waiting.has(effect.event_id)
+    ? `; its event ${effect.event_id} waits in the outbox`
+    : `; no confirm of its event ${effect.event_id} is on record`
+}
+
+const happened = (effect: EffectFacts, waiting: ReadonlySet<string>): string => {
+  const name = capital(nameOf(effect))
+  switch (effect.outcome) {
+    case "superseded":
+      return `${name} had no effect: the game's status no longer allowed it`
+    case "skipped":
+      return `${name} was skipped: the game was not scheduled any more, or its start had passed`
+    default:
+      return `${name} took effect by ${effect.replica}, ${lateness(effect.due, effect.at)} after its time${toldOf(effect, waiting)}`
+  }
+}
+
+const hasRow = (history: GameHistory, target: string) => history.rows.some((row) => !row.done && row.target === target)
+
+const toCome = (row: RowFacts, now: number): Moment => {
+  const name = capital(nameOf(row))
+  if (row.hold === "retry") {
+    return { at: row.retry_at ?? row.due, what: `${name} failed ${row.attempts} times and is tried again` }
+  }
+  if (row.hold === "parked") return { at: row.due, what: `${name} was given up, see its dead letter` }
+  if (row.hold === "waiting") return { at: row.due, what: `${name} is due and waits for the start, which is not done` }
+  if (row.due <= now) return { at: row.due, what: `${name} is due` }
+  return { at: row.due, what: name }
+}
+
+const remarksOn = (history: GameHistory): ReadonlyArray<string> => {
+  const { game, now, rows } = history
+  const overdue = rows.filter((row) => !row.done && row.hold === null && row.due < now - patience)
+  return [
+    ...overdue.map(
+      (row) =>
+        `${capital(nameOf(row))} has been due for ${Math.round((now - row.due) / 1000)} s: no process with its role is working, or somebody holds a lock on its row or the game`
+    ),
+    ...Option.match(game, {
+      onNone: () => ["The game is not there: it was deleted, or never existed"],
+      onSome: ({ scheduled_at, status }) => [
+        ...(status === "SCHEDULED" && !hasRow(history, "IN_PROGRESS")
+          ? ["It is scheduled and no start is planned: `kickoff backfill` plans it"]
+          : []),
+        ...(status === "IN_PROGRESS" && !hasRow(history, "COMPLETED")
+          ? ["It is in progress and no completion is planned: `kickoff backfill` plans it"]
+          : []),
+        ...rows
+          .filter(
+            (row) =>
+              row.target === "IN_PROGRESS" &&
+              !row.done &&
+              status === "SCHEDULED" &&
+              Math.abs(row.due - scheduled_at) >= 1
+          )
+          .map(
+            (row) =>
+              `Its start is planned for ${new Date(row.due).toISOString()}, not for its scheduled_at ${new Date(scheduled_at).toISOString()}: the row decides`
+          )
+      ]
+    }),
+    ...history.events
+      .filter(({ attempts }) => attempts > 0)
+      .map(
+        ({ attempts, event_id, type }) =>
+          `Its event ${event_id} (${type}) was refused ${attempts} times and holds back the later ones`
+      )
+  ]
+}
+
+export const explain = (history: GameHistory): Explanation => {
+  const { effects, events, game, letters, now, rows } = history
+  const waiting = new Set(events.map(({ event_id }) => event_id))
+  const recorded = new Set(effects.map(({ due, target }) => `${target} ${due}`))
+  const moments: ReadonlyArray<Moment> = [
+    ...Option.match(game, {
+      onNone: () => [],
+      onSome: ({ created_at }) => [{ at: created_at, what: "The game was planned" }]
+    }),
+    ...effects.map((effect) => ({ at: effect.at, what: happened(effect, waiting) })),
+    // By hand, by other applications, or longer ago than the ledger was read.
+    ...rows
+      .filter((row) => row.done && !recorded.has(`${row.target} ${row.due}`))
+      .map((row) => ({
+        at: row.done_at ?? row.due,
+        what: `${capital(nameOf(row))} is done${row.outcome === null ? ", not by the clock" : ` (${row.outcome})`}`
+      })),
+    ...letters.flatMap((letter) => [
+      {
+        at: letter.created_at,
+        what: `Given up after ${letter.attempts} attempts (${letter.kind}, dead letter ${letter.id}): ${letter.error}: ${letter.message}`
+      },
+      ...(letter.resolved_at === null
+        ? []
+        : [
+            {
+              at: letter.resolved_at,
+              what: `Dead letter ${letter.id} was ${letter.resolution} by ${letter.resolved_by}`
+            }
+          ])
+    ])
+  ]
+  return {
+    history: moments.toSorted((a, b) => a.at - b.at),
+    outlook: [
+      ...rows.filter(({ done }) => !done).map((row) => toCome(row, now)),
+      ...events.map(({ event_id, occurred_at, retry_at, type }) => ({
+        at: retry_at ?? occurred_at,
+        what: `The event ${event_id} (${type}) waits to be published`
+      }))
+    ].toSorted((a, b) => a.at - b.at),
+    remarks: remarksOn(history)
+  }
+}
