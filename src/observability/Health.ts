@@ -1,10 +1,10 @@
 /**
  * What the parts of this process say of themselves, for `/health/live` and `/health/ready`.
  *
- * A loop says when it will speak next; it is alive until that moment has passed. So "live" means that the loops make
- * progress, not that the process is up.
+ * A loop says when it will speak next, and whether the work that it could do gets done. It is alive while it speaks in
+ * time and gets somewhere. So "live" means that the loops make progress, not that the process is up.
  */
-import { Context, Duration, Effect, Layer, Ref } from "effect"
+import { Context, Duration, Effect, Layer } from "effect"
 import { uptimeMillis } from "./uptime.ts"
 
 /** A daemon that must make progress. */
@@ -12,39 +12,49 @@ export type Loop = "status-transitions" | "notifications" | "outbox" | "listener
 
 export interface Overdue {
   readonly loop: Loop
-  /** How long ago the loop should have spoken. */
+  /** `silent`: it has not spoken when it should have. `stuck`: it speaks, and leaves work undone that it could do. */
+  readonly state: "silent" | "stuck"
+  /** How long ago it should have spoken, or since when it gets nowhere. */
   readonly since: Duration.Duration
 }
+
+/** How long a loop may get nowhere with work that nobody keeps it from. */
+const patience = Duration.seconds(15)
 
 export class Health extends Context.Service<
   Health,
   {
     /** Said by a loop after each step: alive, and will say so again within `next`. */
     readonly beat: (loop: Loop, next: Duration.Duration) => Effect.Effect<void>
-    /** The loops that should have spoken by now. */
+    /**
+     * Said by a loop that has looked at its work: whether it gets somewhere. Nothing to do, work that others hold or that
+     * rests, and a server that is away, are no standstill.
+     */
+    readonly progress: (loop: Loop, made: boolean) => Effect.Effect<void>
+    /** The loops that should have spoken by now, or have got nowhere for 15 s. */
     readonly overdue: Effect.Effect<ReadonlyArray<Overdue>>
     /** Every loop that has ever spoken. */
     readonly loops: Effect.Effect<ReadonlyArray<Loop>>
   }
 >()("kickoff/observability/Health") {
-  static readonly layer = Layer.effect(
-    Health,
-    Effect.gen(function* () {
-      const deadlines = yield* Ref.make<ReadonlyMap<Loop, number>>(new Map())
-      return Health.of({
-        beat: (loop, next) =>
-          Effect.flatMap(uptimeMillis, (now) =>
-            Ref.update(deadlines, (current) => new Map(current).set(loop, now + Duration.toMillis(next)))
-          ),
-        overdue: Effect.gen(function* () {
-          const now = yield* uptimeMillis
-          const current = yield* Ref.get(deadlines)
-          return [...current]
-            .filter(([, deadline]) => deadline < now)
-            .map(([loop, deadline]) => ({ loop, since: Duration.millis(now - deadline) }))
+  static readonly layer = Layer.sync(Health, () => {
+    const deadlines = new Map<Loop, number>()
+    const standstills = new Map<Loop, number>()
+    return Health.of({
+      beat: (loop, next) => Effect.map(uptimeMillis, (now) => void deadlines.set(loop, now + Duration.toMillis(next))),
+      progress: (loop, made) =>
+        Effect.map(uptimeMillis, (now) => {
+          if (made) standstills.delete(loop)
+          else if (!standstills.has(loop)) standstills.set(loop, now)
         }),
-        loops: Effect.map(Ref.get(deadlines), (current) => [...current.keys()])
-      })
+      overdue: Effect.map(uptimeMillis, (now) => {
+        const late = (since: Map<Loop, number>, state: Overdue["state"], grace: number): ReadonlyArray<Overdue> =>
+          [...since]
+            .filter(([, instant]) => instant + grace < now)
+            .map(([loop, instant]) => ({ loop, state, since: Duration.millis(now - instant) }))
+        return [...late(deadlines, "silent", 0), ...late(standstills, "stuck", Duration.toMillis(patience))]
+      }),
+      loops: Effect.sync(() => [...deadlines.keys()])
     })
-  )
+  })
 }

@@ -48,10 +48,7 @@ export class MemoryOutbox extends Context.Service<
             retry: retries.length === 0 ? Option.none() : Option.some(Duration.millis(Math.min(...retries) - now))
           }
         }),
-        remove: (ids) =>
-          Effect.sync(() => {
-            for (const id of ids) events.delete(id)
-          }),
+        remove: (ids) => Effect.sync(() => ids.filter((id) => events.delete(id)).length),
         recordFailure: ({ id }, _failure, maxAttempts) =>
           Effect.map(Clock.currentTimeMillis, (now) => {
             const event = events.get(id)

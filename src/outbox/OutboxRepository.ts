@@ -48,8 +48,8 @@ export class OutboxRepository extends Context.Service<
       exceptGames?: ReadonlyArray<string>
     ) => Effect.Effect<ReadonlyArray<WaitingEvent>, SqlError.SqlError>
     readonly look: Effect.Effect<OutboxLook, SqlError.SqlError>
-    /** Forgets events that are confirmed, and records that they are. */
-    readonly remove: (ids: ReadonlyArray<string>) => Effect.Effect<void, SqlError.SqlError>
+    /** Forgets events that are confirmed, records that they are, and returns how many were still there. */
+    readonly remove: (ids: ReadonlyArray<string>) => Effect.Effect<number, SqlError.SqlError>
     /** Counts an attempt of an event; after the last one it becomes a dead letter and the later ones of its game go on. */
     readonly recordFailure: (
       event: WaitingEvent,
@@ -98,8 +98,9 @@ export class OutboxRepository extends Context.Service<
       const remove = Effect.fn("OutboxRepository.remove")(
         (ids: ReadonlyArray<string>) =>
           ids.length === 0
-            ? Effect.void
-            : Effect.asVoid(sql`
+            ? Effect.succeed(0)
+            : Effect.map(
+                sql<{ readonly count: number }>`
                 WITH confirmed AS (
                   DELETE FROM outbox WHERE id = ANY(${ids}::bigint[])
                   RETURNING event_id
@@ -107,7 +108,10 @@ export class OutboxRepository extends Context.Service<
                 INSERT INTO confirmations (replica, event_ids)
                 SELECT ${replica}, array_agg(event_id)
                 FROM confirmed
-                HAVING count(*) > 0`),
+                HAVING count(*) > 0
+                RETURNING cardinality(event_ids) AS count`,
+                ([row]) => row?.count ?? 0
+              ),
         answered
       )
 

@@ -54,7 +54,8 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   const listener = yield* Listener
   const health = yield* Health
   const beat = (next: Duration.Duration) => health.beat("outbox", Duration.sum(next, silence))
-  const { waitOut } = makeOutages("outbox", beat(Duration.zero))
+  const progress = (made: boolean) => health.progress("outbox", made)
+  const { waitOut } = makeOutages("outbox", Effect.andThen(beat(Duration.zero), progress(true)))
 
   const context = yield* Effect.context()
 
@@ -125,9 +126,10 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   /** Publishes events, forgets those that are confirmed, and draws the conclusions for those that are not. */
   const settle = Effect.fnUntraced(function* (events: ReadonlyArray<WaitingEvent>, alone: boolean) {
     const { confirmed, failed } = yield* publishBatch(events)
-    yield* outbox.remove(confirmed.map((event) => event.id))
+    const removed = yield* outbox.remove(confirmed.map((event) => event.id))
     yield* Metric.update(Metric.withAttributes(Metrics.events, { outcome: "confirmed" }), confirmed.length)
     yield* beat(Duration.zero)
+    yield* progress(removed > 0 || failed.length > 0)
     if (alone) suspects = without(suspects, events)
 
     let unavailable: PublishError | undefined
@@ -164,7 +166,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   /** Waiting for the broker is no standstill. */
   const brokerReady = Effect.raceFirst(
     publisher.ready,
-    Effect.forever(Effect.andThen(beat(impatience), Effect.sleep(impatience)))
+    Effect.forever(Effect.andThen(Effect.andThen(beat(impatience), progress(true)), Effect.sleep(impatience)))
   )
 
   /** Batch after batch while there is more than one. Two of them side by side keep broker and database busy at once. */
@@ -173,6 +175,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   return yield* Effect.scoped(
     Effect.gen(function* () {
       const hints = yield* listener.subscribe(channels.outbox)
+      yield* beat(Duration.zero)
 
       const drain: Effect.Effect<Duration.Duration, SqlError.SqlError | PublishError> = Effect.gen(function* () {
         yield* brokerReady
@@ -181,6 +184,8 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
           if (backlog) yield* Effect.all([lane, lane], { concurrency: 2, discard: true })
         }
         const look = yield* outbox.look
+        // Nothing was listed a moment ago. What came since will be at the next look; what is hidden will be there again.
+        yield* progress(!look.waiting || Option.isSome(look.retry))
         // While no hint can come from other processes, the look must be one's own.
         if (!look.waiting) return (yield* listener.isUp) ? settings.backstop : Duration.min(deafPoll, settings.backstop)
         return Duration.min(
@@ -227,8 +232,16 @@ export const run = Effect.fn("Relay.run")(function* (url: Redacted.Redacted) {
   const context = yield* Effect.context<Settings | OutboxRepository | Publisher | OutboxSignal | Listener | Health>()
   const beat = health.beat("outbox", silence)
 
+  // Who does not relay cannot judge how the events get on.
   const setRelaying = (relaying: boolean) =>
-    Effect.andThen(signal.setRelaying(relaying), Metric.update(Metrics.relayLeader, relaying ? 1 : 0))
+    Effect.all(
+      [
+        signal.setRelaying(relaying),
+        Metric.update(Metrics.relayLeader, relaying ? 1 : 0),
+        health.progress("outbox", true)
+      ],
+      { discard: true }
+    )
 
   yield* beat
   return yield* keepSession({ url, name: "relay", outages: makeOutages("outbox", beat) }, (session) =>
@@ -240,7 +253,7 @@ export const run = Effect.fn("Relay.run")(function* (url: Redacted.Redacted) {
         Effect.map(([row]) => row?.[0] === true)
       )
       while (!(yield* tryLock)) yield* Effect.sleep(attemptEvery)
-      yield* session.connection.query(`SET lock_timeout = '${lookPatience}'`)
+      yield* session.within(heartbeats.deadline)(session.connection.query(`SET lock_timeout = '${lookPatience}'`))
 
       // Who commits events may be killed before its hint, so the heartbeat looks whether any wait. An answer is one also
       // when it is an error: what is wrong with the outbox is for those to say who work on it.

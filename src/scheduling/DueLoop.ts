@@ -16,7 +16,7 @@ import { classify } from "../postgres/failures.ts"
 import { deafPoll, type Hint, Listener } from "../postgres/Listener.ts"
 import { makeOutages, tagOf } from "../postgres/outages.ts"
 import { Settings } from "../Settings.ts"
-import type { DueRepository, DueRow, From, Processed } from "./DueRepository.ts"
+import type { DueRepository, DueRow, From, LeftRow, Look, Processed } from "./DueRepository.ts"
 
 /** What ended a wait. `start` is the first look of all, `contended` a pause because others hold what is due. */
 export type WakeUp = "start" | "timer" | Hint["cause"] | "backstop" | "contended"
@@ -36,6 +36,10 @@ const longestPause = Duration.millis(100)
 /** How much later than planned a wait may end before the loop counts as stuck: it covers one statement's deadline. */
 const slack = Duration.seconds(30)
 
+/** How long a row must be overdue, and how often one that is gets looked for, before the loop doubts itself. */
+const overdueAfter = Duration.seconds(15)
+const judgeEvery = Duration.seconds(5)
+
 /**
  * Runs one kind of schedule until interrupted. Failures of the server are waited out; a row that fails is tried again
  * later, then becomes a dead letter, while the others go on.
@@ -47,7 +51,8 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   const signal = yield* OutboxSignal
   const loop: Loop = repository.kind === "status-transition" ? "status-transitions" : "notifications"
   const beat = (next: Duration.Duration) => health.beat(loop, Duration.sum(next, slack))
-  const { waitOut } = makeOutages(loop, beat(Duration.zero))
+  const progress = (made: boolean) => health.progress(loop, made)
+  const { waitOut } = makeOutages(loop, Effect.andThen(beat(Duration.zero), progress(true)))
 
   const committedLateness = Metric.withAttributes(Metrics.committedLateness, { kind: repository.kind })
   const context = yield* Effect.context()
@@ -198,6 +203,34 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       /** When everything was looked at: once per backstop also where rows are due all the time, and it never rings. */
       let wholeAt = Number.NEGATIVE_INFINITY
 
+      /** The overdue row that could have been applied when it was looked for last, and when that was. */
+      let left: LeftRow | undefined
+      let saidOf: LeftRow | undefined
+      let lookedForLeftAt = Number.NEGATIVE_INFINITY
+
+      /** Whether what is overdue gets done: a row that nobody holds must not be there the next time as well. */
+      const judgeProgress = Effect.fnUntraced(function* (look: Look) {
+        if (!Option.exists(look.fresh, Duration.isLessThan(Duration.negate(overdueAfter)))) {
+          left = undefined
+          yield* progress(true)
+          return
+        }
+        const now = yield* uptimeMillis
+        if (now - lookedForLeftAt < Duration.toMillis(judgeEvery)) return
+        lookedForLeftAt = now
+        const before = left
+        left = Option.getOrUndefined(yield* repository.findLeft(overdueAfter, look.from))
+        const isSame = (other: LeftRow | undefined) => left?.id === other?.id && left?.due === other?.due
+        const stuck = left !== undefined && isSame(before)
+        yield* progress(!stuck)
+        if (left !== undefined && stuck && !isSame(saidOf)) {
+          saidOf = left
+          yield* Effect.logError(`A ${repository.kind} is overdue and nobody holds it, yet it does not get done`).pipe(
+            Effect.annotateLogs({ game_id: left.game_id, transition_time: left.due, target_status: left.target })
+          )
+        }
+      })
+
       /** From one wake-up to the next: everything that is due, then the wait. */
       const cycle = Effect.fnUntraced(function* (woken: WakeUp) {
         if (woken === "backstop") from = undefined
@@ -214,6 +247,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           const look = yield* repository.look(from)
           from = look.from
           if (whole && look.stalled) yield* repository.releaseStalled
+          yield* judgeProgress(look)
           const fresh = isDue(look.fresh) ? yield* applyFresh : 0
           const retried = isDue(look.retry) ? yield* applyRetries : 0
           if (!isDue(look.fresh) && !isDue(look.retry)) {
@@ -235,6 +269,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
         }
       })
 
+      yield* beat(Duration.zero)
       let woken: WakeUp = "start"
       const next = Effect.flatMap(
         Effect.suspend(() => waitOut(cycle(woken))),

@@ -58,6 +58,12 @@ export interface RowFailure {
   readonly message: string
 }
 
+/** A row that is overdue though it could be applied. */
+export interface LeftRow extends DueRow {
+  readonly game_id: string
+  readonly target: string
+}
+
 export interface DueRepository {
   readonly kind: ScheduleKind
   readonly channel: Channel
@@ -79,6 +85,11 @@ export interface DueRepository {
     failure: RowFailure,
     maxAttempts: number
   ) => Effect.Effect<Option.Option<FailedRow>, SqlError.SqlError>
+  /** The earliest fresh row that has been due for so long while neither it nor its game is held by anybody. */
+  readonly findLeft: (
+    overdueFor: Duration.Duration,
+    from: From
+  ) => Effect.Effect<Option.Option<LeftRow>, SqlError.SqlError>
   /** Puts rows that wait in vain back among the fresh ones. */
   readonly releaseStalled: Effect.Effect<void, SqlError.SqlError>
 }

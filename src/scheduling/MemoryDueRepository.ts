@@ -99,7 +99,7 @@ const make = (): MemorySchedule["Service"] => {
     Option.filter(Option.fromNullishOr(rows.get(wanted.id)), (row) => String(row.due) === wanted.due && !row.done)
 
   const until = (instants: ReadonlyArray<number>, now: number) =>
-    instants.length === 0 ? Option.none() : Option.some(Duration.millis(Math.max(0, Math.min(...instants) - now)))
+    instants.length === 0 ? Option.none() : Option.some(Duration.millis(Math.min(...instants) - now))
 
   const repository: DueRepository = {
     kind: "status-transition",
@@ -175,6 +175,22 @@ const make = (): MemorySchedule["Service"] => {
                 parked
               }
             }
+          )
+        )
+      ),
+    findLeft: (overdueFor, from) =>
+      call("findLeft", (now) =>
+        Effect.succeed(
+          Option.map(
+            Option.fromNullishOr(
+              pending(undefined).find(
+                ({ due, id }) =>
+                  due <= now - Duration.toMillis(overdueFor) &&
+                  due >= (from ?? Number.NEGATIVE_INFINITY) &&
+                  !locked.has(id)
+              )
+            ),
+            (row) => ({ ...reference(row), game_id: row.game_id, target: "IN_PROGRESS" })
           )
         )
       ),

@@ -9,7 +9,7 @@ import { SqlClient, type SqlError, type Statement } from "effect/sql"
 import type { Channel } from "../postgres/channels.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
 import { nextTry } from "../postgres/nextTry.ts"
-import type { DueRepository, DueRow, FailedRow, From, Processed, ScheduleKind } from "./DueRepository.ts"
+import type { DueRepository, DueRow, FailedRow, From, LeftRow, Processed, ScheduleKind } from "./DueRepository.ts"
 
 export interface ScheduleTable {
   readonly kind: ScheduleKind
@@ -112,6 +112,22 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
       ORDER BY retry_at LIMIT ${limit}`
   )
 
+  const findLeft = Effect.fn("ScheduleRepository.findLeft")((overdueFor: Duration.Duration, from: From) =>
+    Effect.map(
+      sql<LeftRow>`
+        SELECT row.id, row.game_id, row.${sql(options.target)}::text AS target, row.${due}::text AS due
+        FROM ${table} AS row
+        JOIN game_sessions AS game ON game.id = row.game_id
+        WHERE row.${done} = FALSE AND row.hold IS NULL
+          AND row.${due} <= now() - ${Duration.toSeconds(overdueFor)}::float8 * interval '1 second'
+          AND row.${due} >= ${bound(from)}::timestamptz
+        ORDER BY row.${due}
+        LIMIT 1
+        FOR NO KEY UPDATE OF row, game SKIP LOCKED`,
+      (rows) => Option.fromNullishOr(rows[0])
+    )
+  )
+
   const recordFailure: DueRepository["recordFailure"] = Effect.fn("ScheduleRepository.recordFailure")(
     (row, failure, maxAttempts) =>
       Effect.map(
@@ -151,6 +167,7 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
     listDue: (limit) => answered(listDue(limit)),
     listRetries: (limit) => answered(listRetries(limit)),
     recordFailure: (row, failure, maxAttempts) => answered(recordFailure(row, failure, maxAttempts)),
+    findLeft: (overdueFor, from) => answered(findLeft(overdueFor, from)),
     releaseStalled: answered(options.releaseStalled)
   }
 })

@@ -198,6 +198,23 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
       )
     )
 
+    it.live("finds the earliest row that is left undone for a while, of those that are fresh", () =>
+      run(({ add, repository }) =>
+        Effect.gen(function* () {
+          yield* add(-5000)
+          assert.isTrue(Option.isNone(yield* repository.findLeft(Duration.seconds(10), undefined)))
+          yield* add(-20_000)
+          const earliest = yield* add(-30_000)
+          const { id, due } = Option.getOrThrow(yield* repository.findLeft(Duration.seconds(10), undefined))
+          assert.deepStrictEqual({ id, due }, first(yield* repository.listDue(1)))
+          assert.strictEqual(id, earliest)
+          yield* repository.recordFailure({ id, due }, failure, 8)
+          yield* repository.applyDue(10, undefined)
+          assert.isTrue(Option.isNone(yield* repository.findLeft(Duration.seconds(10), undefined)))
+        })
+      )
+    )
+
     it.live("neither applies nor counts a row that was moved since it was read", () =>
       run(({ add, repository }) =>
         Effect.gen(function* () {

@@ -1,10 +1,11 @@
 /** The clock against everybody else who touches a game at the same moment, on a real database. */
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Deferred, Duration, Effect, Fiber, Layer, Queue, Result } from "effect"
+import { DateTime, Deferred, Duration, Effect, Fiber, Layer, Option, Queue, Result } from "effect"
 import { SqlClient } from "effect/sql"
 import { GameId } from "../../src/domain/Game.ts"
 import { Games } from "../../src/games/Games.ts"
 import { Database } from "../../src/postgres/Database.ts"
+import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import {
   eventually,
@@ -88,6 +89,32 @@ describe("the clock and everybody else", () => {
       yield* release
       yield* received(["game.started"], [id])
       assert.strictEqual((yield* getGame(id)).status, "IN_PROGRESS")
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live("does not count a row as left undone while another transaction holds it or its game", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const { findLeft } = yield* StatusTransitionRepository
+      const id = yield* insertGame(-60_000)
+      const row = yield* insertTransition(id, "IN_PROGRESS", -60_000)
+      const left = Effect.map(
+        findLeft(Duration.seconds(15), undefined),
+        Option.map((found) => found.id)
+      )
+      for (const lock of [
+        sql`SELECT * FROM game_sessions WHERE id = ${id} FOR UPDATE`,
+        sql`SELECT * FROM game_status_schedule WHERE id = ${row} FOR UPDATE`
+      ]) {
+        assert.deepStrictEqual(yield* left, Option.some(row))
+        const release = yield* holding(lock)
+        assert.deepStrictEqual(yield* left, Option.none())
+        yield* release
+      }
+      // A child row that is being inserted keeps nobody from starting the game.
+      const commit = yield* holding(insertReminder(id, 5, 3_000_000))
+      assert.deepStrictEqual(yield* left, Option.some(row))
+      yield* commit
     }).pipe(Effect.provide(withGames))
   )
 

@@ -5,8 +5,8 @@
  * and prepared as the driver prepares them, so that a plan that the server would reuse is explained as well.
  */
 import { assert, describe, layer, type Vitest } from "@effect/vitest"
-import { Effect, Layer } from "effect"
-import { SqlClient, Statement } from "effect/sql"
+import { Duration, Effect, Layer } from "effect"
+import { SqlClient, type SqlError, Statement } from "effect/sql"
 import { OutboxRepository, type WaitingEvent } from "../../src/outbox/OutboxRepository.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import type { DueRepository } from "../../src/scheduling/DueRepository.ts"
@@ -272,7 +272,12 @@ layer(
       const outbox = yield* OutboxRepository
       const row = { id: "00000000-0000-4000-8000-000000000000", due: "2026-01-01 00:00:00+00" }
       const failure = { error: "ConstraintError", message: "refused" }
-      const effects = [outbox.look, outbox.list(1000), outbox.list(1000, [row.id]), outbox.remove(["1", "2"])]
+      const effects: Array<Effect.Effect<unknown, SqlError.SqlError>> = [
+        outbox.look,
+        outbox.list(1000),
+        outbox.list(1000, [row.id]),
+        outbox.remove(["1", "2"])
+      ]
       for (const due of [yield* StatusTransitionRepository, yield* NotificationRepository]) {
         effects.push(
           due.look(undefined),
@@ -280,6 +285,7 @@ layer(
           due.applyThese([row]),
           due.listDue(1000),
           due.listRetries(10),
+          due.findLeft(Duration.seconds(15), undefined),
           due.recordFailure(row, failure, 8)
         )
       }
@@ -341,6 +347,12 @@ function statements(
     it.effect(`listing failed ${kind} reads what it lists`, () =>
       Effect.gen(function* () {
         yield* assertReads(10, (yield* repository).listRetries(10))
+      })
+    )
+
+    it.effect(`finding what is left undone of the ${kind} reads that row and its game`, () =>
+      Effect.gen(function* () {
+        yield* assertReads(4, (yield* repository).findLeft(Duration.seconds(15), undefined))
       })
     )
 

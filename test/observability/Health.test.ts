@@ -13,8 +13,23 @@ describe("a loop", () => {
       yield* TestClock.adjust(Duration.seconds(10))
       assert.deepStrictEqual(yield* health.overdue, [])
       yield* TestClock.adjust(Duration.seconds(5))
-      assert.deepStrictEqual(yield* health.overdue, [{ loop: "outbox", since: Duration.seconds(5) }])
+      assert.deepStrictEqual(yield* health.overdue, [{ loop: "outbox", state: "silent", since: Duration.seconds(5) }])
       yield* health.beat("outbox", Duration.seconds(10))
+      assert.deepStrictEqual(yield* health.overdue, [])
+    }).pipe(Effect.provide(Health.layer))
+  )
+
+  it.effect("is stuck when it has got nowhere for more than 15 s, and no more once it does", () =>
+    Effect.gen(function* () {
+      const health = yield* Health
+      yield* health.progress("outbox", false)
+      yield* TestClock.adjust(Duration.seconds(10))
+      yield* health.progress("outbox", false)
+      yield* TestClock.adjust(Duration.seconds(5))
+      assert.deepStrictEqual(yield* health.overdue, [])
+      yield* TestClock.adjust(Duration.seconds(1))
+      assert.deepStrictEqual(yield* health.overdue, [{ loop: "outbox", state: "stuck", since: Duration.seconds(16) }])
+      yield* health.progress("outbox", true)
       assert.deepStrictEqual(yield* health.overdue, [])
     }).pipe(Effect.provide(Health.layer))
   )

@@ -23,6 +23,7 @@ export class Rests extends Context.Service<
               const rest = Duration.toMillis(next) - slack
               return rest > 0 ? Effect.asVoid(Queue.offer(rests, rest)) : Effect.void
             },
+            progress: () => Effect.void,
             overdue: Effect.succeed([]),
             loops: Effect.succeed([])
           })

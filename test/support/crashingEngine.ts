@@ -69,7 +69,7 @@ const program = Effect.gen(function* () {
         ...real,
         remove: (ids) =>
           ids.length === 0
-            ? Effect.void
+            ? Effect.succeed(0)
             : at("before the delete").pipe(
                 Effect.andThen(during("during the delete")(real.remove(ids))),
                 Effect.tap(at("after the delete"))

@@ -18,6 +18,7 @@ export type Components = typeof Components.Type
 
 const Overdue = Schema.Struct({
   loop: Schema.String,
+  state: Schema.Literals(["silent", "stuck"]),
   since_seconds: Schema.Number
 })
 
@@ -40,7 +41,13 @@ export class OperationsApi extends HttpApiGroup.make("operations")
     HttpApiEndpoint.get("live", "/health/live", {
       success: Schema.Struct({ status: Schema.Literal("ok"), loops: Schema.Array(Schema.String) }),
       error: NotLive
-    }).annotate(OpenApi.Summary, "Whether the loops of this process make progress"),
+    })
+      .annotate(OpenApi.Summary, "Whether the loops of this process make progress")
+      .annotate(
+        OpenApi.Description,
+        "503: a loop is `silent`, as one that hangs, or `stuck`: rows are overdue or events wait, nobody keeps it from them, " +
+          "and they do not get done. A database or broker that is away is no reason; see `/health/ready`."
+      ),
     HttpApiEndpoint.get("ready", "/health/ready", {
       success: Schema.Struct({ status: Schema.Literals(["ok", "degraded"]), components: Components }),
       error: NotReady

@@ -19,8 +19,8 @@ export const layer = HttpApiBuilder.group(
         const overdue = yield* health.overdue
         if (overdue.length === 0) return { status: "ok" as const, loops: yield* health.loops }
         return yield* new NotLive({
-          detail: `No progress: ${overdue.map(({ loop }) => loop).join(", ")}`,
-          overdue: overdue.map(({ loop, since }) => ({ loop, since_seconds: Duration.toSeconds(since) }))
+          detail: `No progress: ${overdue.map(({ loop, state }) => `${loop} is ${state}`).join(", ")}`,
+          overdue: overdue.map(({ loop, since, state }) => ({ loop, state, since_seconds: Duration.toSeconds(since) }))
         })
       }),
 
