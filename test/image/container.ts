@@ -6,7 +6,7 @@
  */
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
-import { readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { inject } from "vitest"
 import { type Program, startProcess, toItsEnd, untilReady } from "../support/service.ts"
 
@@ -39,33 +39,36 @@ exec setpriv --no-new-privs \\
   unshare --root="$root" --wd="$folder" --setgid="\${user#*:}" --setuid="\${user%:*}" -- "$@"
 `
 
-/** The container's process 1, as the machine sees it; `unshare` has no other child. */
+/** The container's process 1, as the machine sees it; `unshare` has no other child. 0 when there is none. */
 const innerPid = (outer: number): number => {
-  const [child = ""] = readFileSync(`/proc/${outer}/task/${outer}/children`, "utf8").trim().split(" ")
-  if (child === "") throw new Error("the container has no process")
-  return Number(child)
+  const children = `/proc/${outer}/task/${outer}/children`
+  return existsSync(children) ? Number(readFileSync(children, "utf8").split(" ")[0]) : 0
 }
+
+/** What the kernel says of the container's process 1: `/proc/<pid>/status`. */
+export const statusOf = (container: Program): string => readFileSync(`/proc/${innerPid(container.pid)}/status`, "utf8")
 
 /** Starts a container; it is killed when the scope closes. */
 export const startContainer = (options: ContainerOptions = {}): ReturnType<typeof startProcess> => {
   const { config, root } = inject("image")
   const { command = config.Cmd, entrypoint = config.Entrypoint, env = {}, user = config.User, writable } = options
   const given = Object.fromEntries(config.Env.map((entry) => entry.split(/=(.*)/s)))
-  return startProcess(() =>
-    spawn(
-      "/usr/bin/unshare",
-      ["--mount", "--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", enter, "enter"].concat(
-        [root, config.WorkingDir, user, writable === true ? "rw" : "ro"],
-        [...entrypoint, ...command]
+  return startProcess(
+    () =>
+      spawn(
+        "/usr/bin/unshare",
+        ["--mount", "--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", enter, "enter"].concat(
+          [root, config.WorkingDir, user, writable === true ? "rw" : "ro"],
+          [...entrypoint, ...command]
+        ),
+        { cwd: "/", env: { ...given, ...env } }
       ),
-      { cwd: "/", env: { ...given, ...env } }
-    )
-  ).pipe(
-    Effect.map((program): Program => ({
-      ...program,
-      kill: (signal) =>
-        signal === "SIGKILL" ? program.kill(signal) : Effect.sync(() => process.kill(innerPid(program.pid), signal))
-    }))
+    (child, signal) => {
+      // The death of the process ends everything in the container, and `unshare` with it.
+      const inner = innerPid(child.pid ?? 0)
+      if (inner === 0) child.kill(signal)
+      else process.kill(inner, signal)
+    }
   )
 }
 

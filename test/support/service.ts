@@ -32,7 +32,7 @@ export interface Program {
   readonly ended: Effect.Effect<Ended>
   readonly kill: (signal: NodeJS.Signals) => Effect.Effect<void>
   /** For what an operator would do with the streams. */
-  readonly child: ChildProcessWithoutNullStreams
+  readonly child: Child
 }
 
 export interface ProgramOptions {
@@ -51,7 +51,9 @@ const cleanEnvironment = Object.fromEntries(
   )
 )
 
-const watch = (child: ChildProcessWithoutNullStreams): Program => {
+type Child = ChildProcessWithoutNullStreams
+
+const watch = (child: Child, send: (child: Child, signal: NodeJS.Signals) => void): Program => {
   let stdout = ""
   let stderr = ""
   const listeners = new Set<() => void>()
@@ -81,7 +83,7 @@ const watch = (child: ChildProcessWithoutNullStreams): Program => {
     stdout: () => stdout,
     stderr: () => stderr,
     ended: Deferred.await(ended),
-    kill: (signal) => Effect.sync(() => void child.kill(signal)),
+    kill: (signal) => Effect.sync(() => send(child, signal)),
     output: (pattern) =>
       Effect.callback((resume) => {
         const look = () => {
@@ -99,10 +101,13 @@ const watch = (child: ChildProcessWithoutNullStreams): Program => {
   }
 }
 
-/** Spawns a process; it is killed when the scope closes. */
-export const startProcess = (spawnChild: () => ChildProcessWithoutNullStreams) =>
+/** Spawns a process; it is killed when the scope closes. `send` is for a child that only leads to the process. */
+export const startProcess = (
+  spawnChild: () => Child,
+  send: (child: Child, signal: NodeJS.Signals) => void = (child, signal) => void child.kill(signal)
+) =>
   Effect.acquireRelease(
-    Effect.sync(() => watch(spawnChild())),
+    Effect.sync(() => watch(spawnChild(), send)),
     (program, exit) =>
       Effect.gen(function* () {
         if (Exit.isFailure(exit)) process.stderr.write(`${program.stdout()}${program.stderr()}`)
