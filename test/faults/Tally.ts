@@ -102,6 +102,11 @@ export class Tally {
     return this.#games.get(game)?.told.some((told) => told.id === id) === true
   }
 
+  /** Of all its events, in the order of their first receipts. */
+  eventIds(game: string): ReadonlyArray<string> {
+    return (this.#games.get(game)?.told ?? []).map(({ id }) => id)
+  }
+
   hasTransition(game: string, target: string): boolean {
     return this.#wasTold(game, target === "IN_PROGRESS" ? "game.started" : "game.completed")
   }

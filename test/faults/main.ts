@@ -16,6 +16,7 @@ import { describeMachine } from "../support/machine.ts"
 import { type Fault, goTogether, type Injection } from "./Fault.ts"
 import { attempt, FaultError } from "./FaultError.ts"
 import { faults } from "./faults.ts"
+import { playKills } from "./kills.ts"
 import { type Outcome, play } from "./play.ts"
 import { report } from "./report.ts"
 import { Site } from "./Site.ts"
@@ -59,10 +60,37 @@ const servers = Effect.gen(function* () {
   }
 })
 
+const seedFlag = Flag.Int("seed").pipe(
+  Flag.withDescription("Repeats the choices of a run that printed it"),
+  Flag.optional
+)
+
+const chooseSeed = Effect.fnUntraced(function* (given: Option.Option<number>) {
+  const seed = Option.getOrElse(given, () => Math.floor(Math.random() * 1_000_000))
+  yield* Console.error(`seed ${seed}`)
+  return seed
+})
+
+const kills = Command.make(
+  "kills",
+  { seed: seedFlag },
+  Effect.fnUntraced(function* ({ seed }) {
+    yield* boundShutdown(stopLimit).pipe(
+      Effect.andThen(playKills(yield* chooseSeed(seed))),
+      Effect.scoped,
+      Effect.provide(Site.layer)
+    )
+  })
+).pipe(
+  Command.withDescription(
+    "3,000 games fall due within 20 s while replicas and sessions are killed: one event id per game"
+  )
+)
+
 const testFaults = Command.make(
   "test:faults",
   {
-    seed: Flag.Int("seed").pipe(Flag.withDescription("Repeats the choices of a run that printed it"), Flag.optional),
+    seed: seedFlag,
     minutes: Flag.Int("minutes").pipe(
       Flag.withDescription("Go on injecting for so long, most faults alone; each once, two at a time, unless given"),
       Flag.optional
@@ -83,7 +111,6 @@ const testFaults = Command.make(
   },
   Effect.fnUntraced(function* ({ file, minutes, only, rate: givenRate, seed: givenSeed }) {
     const files = yield* FileSystem.FileSystem
-    const seed = Option.getOrElse(givenSeed, () => Math.floor(Math.random() * 1_000_000))
     const rate = Option.getOrElse(givenRate, () => (Option.isSome(minutes) ? defaultRates.long : defaultRates.short))
     const chosen = yield* Effect.transposeOption(Option.map(only, readInjections))
     const needed: ReadonlyArray<Fault> = Option.match(chosen, { onNone: () => faults, onSome: (all) => all.flat() })
@@ -93,7 +120,7 @@ const testFaults = Command.make(
 
     const start = yield* DateTime.now
     const began = performance.now()
-    yield* Console.error(`seed ${seed}`)
+    const seed = yield* chooseSeed(givenSeed)
     const outcome: Outcome = { rounds: [], totals: [], examples: [], violations: 0 }
     const print = Effect.gen(function* () {
       const facts = {
@@ -123,7 +150,10 @@ const testFaults = Command.make(
       detail: `${outcome.violations} violations; --seed ${seed} repeats the choices of this run`
     })
   })
-).pipe(Command.withDescription("Inject faults into three replicas under load and count what was lost, twice or early"))
+).pipe(
+  Command.withDescription("Inject faults into three replicas under load and count what was lost, twice or early"),
+  Command.withSubcommands([kills])
+)
 
 const describe = (error: unknown): string =>
   SqlError.isSqlError(error) ? describeSqlError(error) : error instanceof Error ? error.message : String(error)

@@ -9,7 +9,8 @@ import { makeStandby } from "./standby.ts"
 
 const over = Effect.map(Clock.currentTimeMillis, (at): Injected => ({ over: at }))
 
-const killBackends =
+/** Ends every session but the one that asks for it. */
+export const killBackends =
   "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
 const poisonedGames = 4
