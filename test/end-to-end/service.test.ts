@@ -467,4 +467,19 @@ describe.concurrent("the running service", () => {
       assert.strictEqual(new Set(applied).size, applied.length)
     }).pipe(Effect.provide(TestDatabase.layerWith({ migrated: false })))
   )
+
+  it.live("comes up three times at once on an empty database, which is migrated once", () =>
+    Effect.gen(function* () {
+      const world = yield* makeWorld
+      const services = yield* Effect.all([world.start(), world.start(), world.start()], { concurrency: "unbounded" })
+      const applied = services.flatMap((service) => service.stdout().match(/Applied \d{4}_\w+/g) ?? [])
+      assert.isAtLeast(applied.length, 2)
+      assert.strictEqual(new Set(applied).size, applied.length)
+      for (const service of services) {
+        assert.strictEqual((yield* service.get("/health/ready")).status, 200)
+        const game = yield* plan(service, -1000)
+        yield* world.nextOf("game.started", game.id)
+      }
+    }).pipe(Effect.scoped, Effect.provide(TestDatabase.layerWith({ migrated: false })))
+  )
 })
