@@ -14,7 +14,7 @@ const source = join(root, "src")
 const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   "": ["tls"],
   domain: [],
-  observability: [],
+  observability: ["package.json"],
   tls: [],
   postgres: ["observability", "tls", "migrations"],
   messaging: ["observability", "tls"],

@@ -18,6 +18,7 @@ import { LedgerRepository } from "../ledger/LedgerRepository.ts"
 import * as Retention from "../ledger/Retention.ts"
 import { Health } from "../observability/Health.ts"
 import * as Logging from "../observability/logging.ts"
+import { ProcessMetrics } from "../observability/ProcessMetrics.ts"
 import { OutboxRepository } from "../outbox/OutboxRepository.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import * as Relay from "../outbox/Relay.ts"
@@ -128,6 +129,7 @@ const layer = (addresses: Addresses) => {
     HttpServer.layer.pipe(
       Layer.provide(Games.layer),
       Layer.provide(DeadLetters.layer),
+      Layer.provide(ProcessMetrics.layer),
       Layer.provide(Readiness.layer.pipe(Layer.provide(session("readiness"))))
     ),
     StatusTransitionRepository.layer.pipe(Layer.provide(loop("status-transitions"))),

@@ -6,7 +6,7 @@
  */
 import { Duration, Effect, Latch, Layer, Option, Random, Redacted, Result, Schedule } from "effect"
 import type { CommittedEvent } from "../domain/GameEvent.ts"
-import { brokerConnected } from "../observability/Metrics.ts"
+import { brokerBlocked, brokerConnected } from "../observability/Metrics.ts"
 import { uptimeMillis } from "../observability/uptime.ts"
 import { Settings } from "../Settings.ts"
 import { type Link, type LinkFailed, openLink, sweepsPerConfirm } from "./link.ts"
@@ -70,6 +70,7 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
         const before = state
         state = status._tag === "open" ? "connected" : status._tag === "blocked" ? "blocked" : "disconnected"
         brokerConnected.updateUnsafe(state === "connected" ? 1 : 0, context)
+        brokerBlocked.updateUnsafe(state === "blocked" ? 1 : 0, context)
         if (status._tag === "open") {
           connected.openUnsafe()
           if (before === "blocked") fork(Effect.logInfo(`${broker} takes events again`))

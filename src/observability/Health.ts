@@ -4,7 +4,8 @@
  * A loop says when it will speak next, and whether the work that it could do gets done. It is alive while it speaks in
  * time and gets somewhere. So "live" means that the loops make progress, not that the process is up.
  */
-import { Context, Duration, Effect, Layer } from "effect"
+import { Context, Duration, Effect, Layer, Metric } from "effect"
+import * as Metrics from "./Metrics.ts"
 import { uptimeMillis } from "./uptime.ts"
 
 /** A daemon that must make progress. */
@@ -35,11 +36,27 @@ export class Health extends Context.Service<
     readonly overdue: Effect.Effect<ReadonlyArray<Overdue>>
     /** Every loop that has ever spoken. */
     readonly loops: Effect.Effect<ReadonlyArray<Loop>>
+    /** Brings the metrics of the loops up to date. */
+    readonly measure: Effect.Effect<void>
   }
 >()("kickoff/observability/Health") {
   static readonly layer = Layer.sync(Health, () => {
     const deadlines = new Map<Loop, number>()
     const standstills = new Map<Loop, number>()
+    const overdue = Effect.map(uptimeMillis, (now) => {
+      const late = (since: Map<Loop, number>, state: Overdue["state"], grace: number): ReadonlyArray<Overdue> =>
+        [...since]
+          .filter(([, instant]) => instant + grace < now)
+          .map(([loop, instant]) => ({ loop, state, since: Duration.millis(now - instant) }))
+      return [...late(deadlines, "silent", 0), ...late(standstills, "stuck", Duration.toMillis(patience))]
+    })
+    const measure = Effect.gen(function* () {
+      const late = yield* overdue
+      for (const loop of deadlines.keys()) {
+        const seconds = late.filter((each) => each.loop === loop).map(({ since }) => Duration.toSeconds(since))
+        yield* Metric.update(Metric.withAttributes(Metrics.loopOverdue, { loop }), Math.max(0, ...seconds))
+      }
+    })
     return Health.of({
       beat: (loop, next) => Effect.map(uptimeMillis, (now) => void deadlines.set(loop, now + Duration.toMillis(next))),
       progress: (loop, made) =>
@@ -47,14 +64,9 @@ export class Health extends Context.Service<
           if (made) standstills.delete(loop)
           else if (!standstills.has(loop)) standstills.set(loop, now)
         }),
-      overdue: Effect.map(uptimeMillis, (now) => {
-        const late = (since: Map<Loop, number>, state: Overdue["state"], grace: number): ReadonlyArray<Overdue> =>
-          [...since]
-            .filter(([, instant]) => instant + grace < now)
-            .map(([loop, instant]) => ({ loop, state, since: Duration.millis(now - instant) }))
-        return [...late(deadlines, "silent", 0), ...late(standstills, "stuck", Duration.toMillis(patience))]
-      }),
-      loops: Effect.sync(() => [...deadlines.keys()])
+      overdue,
+      loops: Effect.sync(() => [...deadlines.keys()]),
+      measure
     })
   })
 }

@@ -54,7 +54,10 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   const progress = (made: boolean) => health.progress(loop, made)
   const { waitOut } = makeOutages(loop, Effect.andThen(beat(Duration.zero), progress(true)))
 
-  const committedLateness = Metric.withAttributes(Metrics.committedLateness, { kind: repository.kind })
+  const ofKind = { kind: repository.kind }
+  const committedLateness = Metric.withAttributes(Metrics.committedLateness, ofKind)
+  const batchSeconds = Metric.withAttributes(Metrics.batchSeconds, ofKind)
+  const batchRows = Metric.withAttributes(Metrics.batchRows, ofKind)
   const context = yield* Effect.context()
 
   /** The relay waits meanwhile, so a thousand rows are counted in one go. */
@@ -100,7 +103,8 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       const elapsed = Duration.nanos((yield* Clock.monotonicTimeNanos) - began)
       if (rows.length > 0) {
         yield* signal.committed
-        yield* Metric.update(Metrics.batchSeconds, Duration.toSeconds(elapsed))
+        yield* Metric.update(batchSeconds, Duration.toSeconds(elapsed))
+        yield* Metric.update(batchRows, rows.length)
         yield* report(rows, elapsed)
         yield* beat(Duration.zero)
       }

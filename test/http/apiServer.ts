@@ -6,6 +6,7 @@ import { HttpServer } from "../../src/http/HttpServer.ts"
 import { Readiness } from "../../src/http/Readiness.ts"
 import { type BrokerState, Publisher } from "../../src/messaging/Publisher.ts"
 import { Health } from "../../src/observability/Health.ts"
+import { ProcessMetrics } from "../../src/observability/ProcessMetrics.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
 import { Listener } from "../../src/postgres/Listener.ts"
 import { Settings } from "../../src/Settings.ts"
@@ -69,7 +70,7 @@ export const surroundingsLayer = Layer.effectContext(
 /** The server with everything it needs but a database. */
 export const serverLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
   HttpServer.layer.pipe(
-    Layer.provideMerge(Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer)),
+    Layer.provideMerge(Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer, ProcessMetrics.layer)),
     Layer.provideMerge(Layer.mergeAll(Health.layer, signalLayer, surroundingsLayer)),
     Layer.provideMerge(Settings.layerWith({ httpPort: 0, ...settings }))
   )

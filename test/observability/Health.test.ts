@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect } from "effect"
+import { Clock, Duration, Effect, Metric } from "effect"
 import { TestClock } from "effect/testing"
-import { Health } from "../../src/observability/Health.ts"
+import { Health, type Loop } from "../../src/observability/Health.ts"
+import * as Metrics from "../../src/observability/Metrics.ts"
 import { makeSkewedClock } from "../support/skewedClock.ts"
 
 describe("a loop", () => {
@@ -31,6 +32,26 @@ describe("a loop", () => {
       assert.deepStrictEqual(yield* health.overdue, [{ loop: "outbox", state: "stuck", since: Duration.seconds(16) }])
       yield* health.progress("outbox", true)
       assert.deepStrictEqual(yield* health.overdue, [])
+    }).pipe(Effect.provide(Health.layer))
+  )
+
+  it.effect("shows in the metrics for how long it has been overdue or stuck, and zero while it lives", () =>
+    Effect.gen(function* () {
+      const health = yield* Health
+      const measured = Effect.fnUntraced(function* (loop: Loop) {
+        yield* health.measure
+        return (yield* Metric.value(Metric.withAttributes(Metrics.loopOverdue, { loop }))).value
+      })
+      yield* health.beat("outbox", Duration.seconds(10))
+      yield* health.beat("listener", Duration.seconds(100))
+      yield* health.progress("listener", false)
+      yield* TestClock.adjust(Duration.seconds(15))
+      assert.strictEqual(yield* measured("outbox"), 5)
+      assert.strictEqual(yield* measured("listener"), 0)
+      yield* health.beat("outbox", Duration.seconds(10))
+      yield* TestClock.adjust(Duration.seconds(5))
+      assert.strictEqual(yield* measured("outbox"), 0)
+      assert.strictEqual(yield* measured("listener"), 20)
     }).pipe(Effect.provide(Health.layer))
   )
 

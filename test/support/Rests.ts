@@ -25,7 +25,8 @@ export class Rests extends Context.Service<
             },
             progress: () => Effect.void,
             overdue: Effect.succeed([]),
-            loops: Effect.succeed([])
+            loops: Effect.succeed([]),
+            measure: Effect.void
           })
         )
       )

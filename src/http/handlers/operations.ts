@@ -3,6 +3,7 @@ import { Duration, Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { PrometheusMetrics } from "effect/observability"
 import { Health } from "../../observability/Health.ts"
+import { ProcessMetrics } from "../../observability/ProcessMetrics.ts"
 import { ProcessApi } from "../api/Api.ts"
 import { NotLive, NotReady } from "../api/OperationsApi.ts"
 import { Readiness } from "../Readiness.ts"
@@ -13,6 +14,7 @@ export const layer = HttpApiBuilder.group(
   Effect.fn(function* (handlers) {
     const health = yield* Health
     const readiness = yield* Readiness
+    const processMetrics = yield* ProcessMetrics
 
     return handlers.handleAll({
       live: Effect.fnUntraced(function* () {
@@ -38,7 +40,11 @@ export const layer = HttpApiBuilder.group(
         return { status: whole ? ("ok" as const) : ("degraded" as const), components }
       }),
 
-      metrics: () => PrometheusMetrics.format()
+      metrics: Effect.fnUntraced(function* () {
+        yield* health.measure
+        yield* processMetrics.refresh
+        return yield* PrometheusMetrics.format()
+      })
     })
   })
 )
