@@ -8,10 +8,13 @@ import type { SqlError } from "effect/sql"
 import type { BenchError } from "./BenchError.ts"
 import type { Progress } from "./Progress.ts"
 import type { Servers } from "./Servers.ts"
+import type { Figures } from "./targets.ts"
 
 export interface Options {
   /** How often each side is measured, in turn; the figures are medians over the rounds. */
   readonly rounds: number
+  /** How many games are due at one instant in a burst; what each comparison has as its own unless given. */
+  readonly games: number | undefined
   /** Folder for the CPU profile of the service. */
   readonly profile: string | undefined
 }
@@ -34,6 +37,8 @@ export interface Report {
   readonly tables: ReadonlyArray<Table>
   /** What a reader must know to trust the figures. */
   readonly notes: ReadonlyArray<string>
+  /** What is held against the targets. */
+  readonly figures: Figures
   /** What must not be: an early game, an event twice, an API error. The run ends with exit code 1. */
   readonly violations: ReadonlyArray<string>
 }

@@ -22,27 +22,30 @@ export type Environment = Readonly<Record<string, string | number>>
 /** Those that the tests turn off, and PostgreSQL's own size of shared memory. */
 const durability = { fsync: "on", full_page_writes: "on", shared_buffers: "128MB" }
 
-export class Servers extends Context.Service<
-  Servers,
-  {
-    readonly rabbitmqUrl: string
-    readonly environment: Environment
-    /** Creates an empty database that lives as long as the servers, and returns its URL. */
-    readonly createDatabase: (name: string) => Effect.Effect<string, SqlError.SqlError>
-  }
->()("kickoff/bench/Servers") {
+export interface Surroundings {
+  readonly rabbitmqUrl: string
+  readonly environment: Environment
+  /** Creates an empty database that lives as long as the scope, and returns its URL. */
+  readonly createDatabase: (name: string) => Effect.Effect<string, SqlError.SqlError, Scope.Scope>
+  /** The same broker beside another PostgreSQL with settings of its own, which lives as long as the scope. */
+  readonly withPostgres: (
+    settings: Readonly<Record<string, string>>
+  ) => Effect.Effect<Surroundings, BenchError | SqlError.SqlError, Scope.Scope>
+  /** A session as the superuser of the databases. */
+  readonly admin: PgConnection.PgConnection
+}
+
+export class Servers extends Context.Service<Servers, Surroundings>()("kickoff/bench/Servers") {
   static readonly layer = Layer.effect(
     Servers,
     Effect.gen(function* () {
       const progress = yield* Progress
       yield* progress.say("starting PostgreSQL and RabbitMQ")
-      const [postgres, broker] = yield* Effect.all(
-        [
-          server("PostgreSQL", async () => startPostgres(await embeddedBinaries(), durability)),
-          server("RabbitMQ", () => makeBroker())
-        ],
-        { concurrency: "unbounded" }
-      )
+      const startOne = (settings: Readonly<Record<string, string>>) =>
+        server("PostgreSQL", async () => startPostgres(await embeddedBinaries(), { ...durability, ...settings }))
+      const [postgres, broker] = yield* Effect.all([startOne({}), server("RabbitMQ", () => makeBroker())], {
+        concurrency: "unbounded"
+      })
       const admin = yield* connect(postgres.url)
       const environment = {
         ...describeMachine(),
@@ -50,15 +53,23 @@ export class Servers extends Context.Service<
         ...(yield* settings(admin)),
         "a commit takes, ms": yield* commitMillis(admin)
       }
-      return Servers.of({
+      const serve = (admin: PgConnection.PgConnection, url: string): Surroundings => ({
         rabbitmqUrl: broker.url,
         environment,
+        admin,
         createDatabase: (name) =>
           Effect.as(
-            admin.query(`CREATE DATABASE ${name}`),
-            Object.assign(new URL(postgres.url), { pathname: name }).href
-          )
+            Effect.acquireRelease(admin.query(`CREATE DATABASE ${name}`), () =>
+              Effect.orDie(admin.query(`DROP DATABASE ${name} WITH (FORCE)`))
+            ),
+            Object.assign(new URL(url), { pathname: name }).href
+          ),
+        withPostgres: Effect.fnUntraced(function* (settings) {
+          const other = yield* startOne(settings)
+          return serve(yield* connect(other.url), other.url)
+        })
       })
+      return Servers.of(serve(admin, postgres.url))
     })
   )
 }

@@ -1,29 +1,42 @@
-/** What is measured: Kickoff or one of its peers, each with a database, an exchange and a process of its own. */
+/** What is measured: Kickoff or one of its peers, each with a database, an exchange and processes of its own. */
 import type { PgConnection } from "@effect/sql-pg"
 import { Duration, Effect } from "effect"
 import type { SqlError } from "effect/sql"
 import { BenchError } from "./BenchError.ts"
-import { measureOffset, now } from "./clock.ts"
+import { type ClockOffset, measureOffset, now } from "./clock.ts"
 import type { Consumer } from "./consumer.ts"
+import { type Histogram, subtract } from "./histogram.ts"
+
+type Failure = BenchError | SqlError.SqlError
 
 export interface Subject {
   readonly name: string
   readonly database: PgConnection.PgConnection
   readonly consumer: Consumer
   /**
-   * One statement that plans games; its parameters are the whole milliseconds after the start at which each is due, and
-   * those from now to the start. It answers each game's id and due time, which is a whole millisecond.
+   * A statement that plans games and ends with the answer that is wanted of `planned (id, due_at)`. Its parameters are
+   * the whole milliseconds after the start at which each game is due, and those from now to the start; due times are
+   * whole milliseconds.
    */
-  readonly plan: string
-  /** Called when the games are planned. */
-  readonly begin: Effect.Effect<void>
+  readonly plan: (answer: string) => string
+  /** What makes planning very many games faster, in one transaction with it; it changes nothing of what is measured. */
+  readonly bulk: { readonly before: ReadonlyArray<string>; readonly after: ReadonlyArray<string> }
+  /** Called when that many games are planned. */
+  readonly begin: (games: number) => Effect.Effect<void>
+  /** Waits until that many events are confirmed; the instant by the database's clock, if `clock` tells it from ours. */
+  readonly lastConfirm: (games: number, clock: ClockOffset) => Effect.Effect<number, Failure>
+  /** How late games were committed since the start, s, if the subject exports it. */
+  readonly committed?: Effect.Effect<Histogram, Failure>
+  /** How late each event was confirmed since the last `settle`, ms, if the subject keeps a record of it. */
+  readonly confirmed?: Effect.Effect<ReadonlyArray<number>, Failure>
   /** Waits until everything is done, and forgets it. */
-  readonly settle: Effect.Effect<void, BenchError | SqlError.SqlError>
+  readonly settle: Effect.Effect<void, Failure>
 }
 
 /** One game that was started. Milliseconds. */
 export interface Started {
-  readonly game_id: string
+  /** When it was due, after the first one. */
+  readonly due: number
   /** Due → applied, as the event says. */
   readonly applied: number
   /** Due → received by the consumer. */
@@ -32,63 +45,97 @@ export interface Started {
 
 export interface Round {
   readonly started: ReadonlyArray<Started>
+  /** Due → committed, s, if the subject exports it; else empty. */
+  readonly committed: Histogram
+  /** Due → confirmed, if the subject keeps a record; else empty. */
+  readonly confirmed: ReadonlyArray<number>
   /** Events that arrived more than once, the repetitions alone. */
   readonly repeated: number
   /** Games that were started before they were due. */
   readonly early: number
-  /** Within which the database's clock and ours are known to agree, after correction, ms. */
-  readonly uncertainty: number
-  /** What was added to our clock to get the database's, ms. */
-  readonly offset: number
-  /** How long planning took, ms. */
-  readonly planning: number
+  readonly clock: ClockOffset
 }
 
 /** How long after the last due time an event may arrive at most. */
-const patience = Duration.seconds(30)
+const patience = Duration.seconds(60)
 
 /** The planning must be over by this long before the first game is due, ms. */
 const margin = 300
 
+/** The least time from the planning to the start, ms. */
+const shortestLead = 1500
+
+/** What planning one game took at most so far, ms. */
+const pace = new WeakMap<Subject, number>()
+
+/** Before anything is known of a subject's pace, ms. */
+const guessedPace = 0.3
+
 /**
- * Plans games and waits for all their events.
+ * Plans games, with enough time before the first is due; where it was not enough they are waited for, forgotten, and
+ * planned again with more.
  *
  * @param offsets when each game is due, in whole ms after the start
- * @param lead from now to the start, ms; long enough for planning them
+ */
+const planGames = Effect.fnUntraced(function* (subject: Subject, offsets: ReadonlyArray<number>, answer: string) {
+  const { database } = subject
+  const bulk = offsets.length > 5000
+  for (let tries = 1; ; tries++) {
+    const lead = Math.round(shortestLead + 1.5 ** tries * (pace.get(subject) ?? guessedPace) * offsets.length)
+    const clock = yield* measureOffset(database)
+    const began = now()
+    if (bulk) for (const statement of ["BEGIN", ...subject.bulk.before]) yield* database.query(statement)
+    const planned = yield* database.queryValues(subject.plan(answer), [offsets, lead])
+    if (bulk) for (const statement of [...subject.bulk.after, "COMMIT"]) yield* database.query(statement)
+    yield* database.query("ANALYZE")
+    // As if the games had been planned days ago, for everybody: no checkpoint falls into what is measured.
+    if (bulk) yield* database.query("CHECKPOINT")
+    yield* subject.begin(offsets.length)
+    const took = now() - began
+    pace.set(subject, Math.max(pace.get(subject) ?? 0, took / offsets.length))
+
+    const first = began + clock.offset + lead + offsets.reduce((a, b) => Math.min(a, b))
+    if (first - (now() + clock.offset) >= margin) return { planned, clock, first }
+    if (tries === 4) {
+      return yield* new BenchError({
+        detail: `${subject.name}: planning ${offsets.length} games takes longer than the ${lead} ms before they are due`
+      })
+    }
+    yield* subject.lastConfirm(offsets.length, clock)
+    yield* subject.settle
+    yield* subject.consumer.clear
+  }
+})
+
+/**
+ * Plans games and receives all their events, as another service would.
+ *
  * @param meanwhile runs beside, from the start on
  */
 export const playRound = Effect.fnUntraced(function* <A = void, E = never>(
   subject: Subject,
   offsets: ReadonlyArray<number>,
-  lead: number,
   meanwhile?: Effect.Effect<A, E>
-): Effect.fn.Return<Round & { readonly meanwhile: A | undefined }, E | BenchError | SqlError.SqlError> {
-  const { consumer, database } = subject
+): Effect.fn.Return<Round & { readonly meanwhile: A | undefined }, E | Failure> {
+  const { committed = Effect.succeed([]), confirmed = Effect.succeed([]), consumer } = subject
   yield* consumer.clear
-  const { offset, uncertainty } = yield* measureOffset(database)
-  const began = now()
-  const planned = yield* database.queryValues(subject.plan, [offsets, lead])
+  const before = yield* committed
+  const { clock, planned } = yield* planGames(
+    subject,
+    offsets,
+    "SELECT id, (extract(epoch FROM due_at) * 1000)::float8 FROM planned"
+  )
   const dueById = new Map(planned.map(([id, due]) => [String(id), Number(due)]))
-  yield* database.query("ANALYZE")
-  yield* subject.begin
-  const planning = now() - began
-
   const dues = [...dueById.values()]
   const first = dues.reduce((a, b) => Math.min(a, b))
   const last = dues.reduce((a, b) => Math.max(a, b))
-  const spare = first - (now() + offset)
-  if (spare < margin) {
-    return yield* new BenchError({
-      detail: `Planning ${offsets.length} games took all of the ${lead} ms before the first one is due`
-    })
-  }
-  const limit = Duration.sum(Duration.millis(last - now() - offset), patience)
+  const from = (instant: number) => Duration.millis(Math.max(0, instant - now() - clock.offset))
   const [deliveries, result] = yield* Effect.all(
     [
       consumer
-        .collect(offsets.length, limit)
+        .collect(offsets.length, Duration.sum(from(last), patience))
         .pipe(Effect.mapError(({ detail }) => new BenchError({ detail: `${subject.name}: ${detail}` }))),
-      meanwhile === undefined ? Effect.undefined : Effect.delay(meanwhile, Duration.millis(first - now() - offset))
+      meanwhile === undefined ? Effect.undefined : Effect.delay(meanwhile, from(first))
     ],
     { concurrency: 2 }
   )
@@ -102,16 +149,54 @@ export const playRound = Effect.fnUntraced(function* <A = void, E = never>(
     }
     if (seen.has(event.id)) continue
     seen.add(event.id)
-    started.push({ game_id: event.subject, applied: event.data.lateness_ms, received: at + offset - due })
+    started.push({ due: due - first, applied: event.data.lateness_ms, received: at + clock.offset - due })
   }
+  yield* subject.lastConfirm(offsets.length, clock)
+  const record = { committed: subtract(yield* committed, before), confirmed: yield* confirmed }
   yield* subject.settle
   return {
+    ...record,
     started,
     repeated: deliveries.length - started.length,
-    early: started.filter((game) => game.applied < 0 || game.received < -uncertainty).length,
-    uncertainty,
-    offset,
-    planning,
+    early: started.filter((game) => game.applied < 0 || game.received < -clock.uncertainty).length,
+    clock,
     meanwhile: result
   }
+})
+
+/**
+ * Plans games that are all due at one instant, and waits until the last of their events is confirmed. Nobody consumes
+ * meanwhile, because that would take its share of the machine: the events wait in the queue and are counted afterwards.
+ */
+export const playBurst = Effect.fnUntraced(function* (subject: Subject, games: number) {
+  const { consumer } = subject
+  return yield* Effect.gen(function* () {
+    const { clock, planned } = yield* planGames(
+      subject,
+      Array.from({ length: games }, () => 0),
+      "SELECT (extract(epoch FROM min(due_at)) * 1000)::float8 FROM planned"
+    )
+    const due = Number(planned[0]?.[0])
+    const limit = Duration.sum(Duration.millis(Math.max(0, due - now() - clock.offset) + games), patience)
+    const confirmed = yield* subject.lastConfirm(games, clock).pipe(
+      Effect.timeoutOrElse({
+        duration: limit,
+        orElse: () =>
+          Effect.flatMap(consumer.waiting, (waiting) =>
+            Effect.fail(
+              new BenchError({
+                detail: `${subject.name}: ${waiting} of ${games} events within ${Duration.format(limit)}`
+              })
+            )
+          )
+      })
+    )
+    yield* subject.settle
+    const told = yield* consumer.waiting
+    if (told !== games) {
+      yield* new BenchError({ detail: `${subject.name} told ${told} events of ${games} games` })
+    }
+    const millis = confirmed - due
+    return { millis, perSecond: games / (millis / 1000) }
+  }).pipe(consumer.whileAway)
 })

@@ -8,6 +8,7 @@ import { Cause, Duration, Effect, Queue, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { createInterface } from "node:readline"
 import { BenchError } from "./BenchError.ts"
+import { now } from "./clock.ts"
 
 /** What came from the program: a message on the channel, or a line of its output. */
 export type Output =
@@ -81,4 +82,26 @@ export const startProgram = Effect.fnUntraced(function* (
       }
     })
   }
+})
+
+/** Runs a program to its end and returns how long that took, ms; fails unless it ends well. */
+export const runProgram = Effect.fnUntraced(function* (options: ProgramOptions) {
+  const began = now()
+  return yield* Effect.callback<number, BenchError>((resume) => {
+    const child = spawn(process.execPath, options.args, {
+      env: { ...process.env, ...options.env },
+      stdio: ["ignore", "pipe", "pipe"]
+    })
+    const said: Array<string> = []
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => said.push(chunk.toString()))
+    child.once("error", (error) => resume(Effect.fail(new BenchError({ detail: `${options.name}: ${error.message}` }))))
+    child.once("exit", (code, signal) =>
+      resume(
+        code === 0
+          ? Effect.succeed(now() - began)
+          : Effect.fail(new BenchError({ detail: `${options.name} ended (${signal ?? code})\n${said.join("")}` }))
+      )
+    )
+    return Effect.sync(() => child.kill("SIGKILL"))
+  })
 })

@@ -3,8 +3,8 @@
  *
  * While games are being measured it does nothing but take the time; events are read afterwards.
  */
-import { connect } from "amqplib"
-import { Duration, Effect, Schema } from "effect"
+import { type ConsumeMessage, connect } from "amqplib"
+import { Duration, Effect, Schedule, Schema } from "effect"
 import { BenchError } from "./BenchError.ts"
 import { now } from "./clock.ts"
 
@@ -28,6 +28,12 @@ export interface Consumer {
   readonly clear: Effect.Effect<void>
   /** Waits for this many different events and returns all deliveries since `clear`. */
   readonly collect: (count: number, limit: Duration.Duration) => Effect.Effect<ReadonlyArray<Delivery>, BenchError>
+  /** Runs an effect while nothing is consumed; what came meanwhile is dropped at its end. */
+  readonly whileAway: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | BenchError, R>
+  /** How many messages wait in the queue. */
+  readonly waiting: Effect.Effect<number, BenchError>
+  /** Waits until this many events came, whether they are consumed or wait. */
+  readonly arrived: (count: number) => Effect.Effect<void, BenchError>
 }
 
 /** The type of the events that are measured; others are received as well and dropped. */
@@ -43,40 +49,56 @@ export const consume = Effect.fnUntraced(function* (
   const received: Array<{ readonly content: Buffer; readonly at: number }> = []
   const ids = new Set<string>()
   let onReceived = () => {}
+  let acknowledging = false
+
+  const broker = <A>(ask: () => Promise<A>) =>
+    Effect.tryPromise({
+      try: ask,
+      catch: (error) => new BenchError({ detail: `The consumer failed: ${String(error)}` })
+    })
 
   const { name, ...options } = exchange
-  yield* Effect.acquireRelease(
-    Effect.tryPromise({
-      try: async () => {
-        const connection = await connect(url)
-        const channel = await connection.createChannel()
-        await channel.assertExchange(name, "topic", { durable: true, ...options })
-        const { queue } = await channel.assertQueue(`bench.${name}`, { durable: true })
-        await channel.bindQueue(queue, name, "#")
-        await channel.prefetch(5_000)
-        let acknowledging = false
-        await channel.consume(queue, (message) => {
-          if (message === null) return
-          const at = now()
-          // One acknowledgement for everything that came with this read of the socket.
-          if (!acknowledging) {
-            acknowledging = true
-            setImmediate(() => {
-              acknowledging = false
-              channel.ackAll()
-            })
-          }
-          if (message.fields.routingKey !== startedType) return
-          received.push({ content: message.content, at })
-          ids.add(String(message.properties.messageId))
-          onReceived()
-        })
-        return connection
-      },
-      catch: (error) => new BenchError({ detail: `The consumer could not start: ${String(error)}` })
+  const { channel, queue } = yield* Effect.acquireRelease(
+    broker(async () => {
+      const connection = await connect(url)
+      const channel = await connection.createChannel()
+      await channel.assertExchange(name, "topic", { durable: true, ...options })
+      // Replicated and safe against the loss of a node, as what must not be lost is kept today.
+      const { queue } = await channel.assertQueue(`bench.${name}`, {
+        durable: true,
+        arguments: { "x-queue-type": "quorum" }
+      })
+      await channel.bindQueue(queue, name, "#")
+      await channel.prefetch(5_000)
+      return { connection, channel, queue }
     }),
-    (connection) => Effect.promise(() => connection.close())
+    ({ channel, connection, queue }) =>
+      Effect.promise(async () => {
+        await channel.deleteQueue(queue)
+        await channel.deleteExchange(name)
+        await connection.close()
+      })
   )
+
+  const receive = (message: ConsumeMessage | null) => {
+    if (message === null) return
+    const at = now()
+    // One acknowledgement for everything that came with this read of the socket.
+    if (!acknowledging) {
+      acknowledging = true
+      setImmediate(() => {
+        acknowledging = false
+        channel.ackAll()
+      })
+    }
+    if (message.fields.routingKey !== startedType) return
+    received.push({ content: message.content, at })
+    ids.add(String(message.properties.messageId))
+    onReceived()
+  }
+  const consumerTag = "bench"
+  const begin = broker(() => channel.consume(queue, receive, { consumerTag }))
+  yield* begin
 
   const collect: Consumer["collect"] = Effect.fnUntraced(
     function* (count, limit) {
@@ -108,9 +130,38 @@ export const consume = Effect.fnUntraced(function* (
     )
   )
 
-  const clear = Effect.sync(() => {
-    received.length = 0
-    ids.clear()
-  })
-  return { clear, collect } satisfies Consumer
+  const whileAway: Consumer["whileAway"] = (effect) =>
+    Effect.acquireUseRelease(
+      broker(() => channel.cancel(consumerTag)),
+      () => effect,
+      () =>
+        Effect.orDie(
+          Effect.andThen(
+            broker(() => channel.purgeQueue(queue)),
+            begin
+          )
+        )
+    )
+
+  const waiting = Effect.map(
+    broker(() => channel.checkQueue(queue)),
+    ({ messageCount }) => messageCount
+  )
+
+  return {
+    clear: Effect.sync(() => {
+      received.length = 0
+      ids.clear()
+    }),
+    collect,
+    whileAway,
+    waiting,
+    arrived: (count) =>
+      Effect.asVoid(
+        Effect.repeat(waiting, {
+          until: (messages) => messages + ids.size >= count,
+          schedule: Schedule.spaced("25 millis")
+        })
+      )
+  } satisfies Consumer
 })

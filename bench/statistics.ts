@@ -21,3 +21,13 @@ export const medians = (rows: ReadonlyArray<ReadonlyArray<number>>): ReadonlyArr
 /** Element by element, `a / b`. */
 export const ratios = (a: ReadonlyArray<number>, b: ReadonlyArray<number>): ReadonlyArray<number> =>
   a.map((value, column) => value / (b[column] ?? Number.NaN))
+
+/** What is reported of lateness and durations, in the order of {@link quantileColumns}. */
+export const quantileColumns = ["p50", "p95", "p99", "p99.9", "max"]
+
+export const quantiles = (values: ReadonlyArray<number>): ReadonlyArray<number> => {
+  const ascending = sorted(values)
+  return [0.5, 0.95, 0.99, 0.999, 1].map(
+    (share) => ascending[Math.max(0, Math.ceil(ascending.length * share) - 1)] ?? Number.NaN
+  )
+}

@@ -6,15 +6,13 @@
  */
 import { Duration, Effect, Queue } from "effect"
 import { fileURLToPath } from "node:url"
-import { type OutgoingEvent, type Peer, runPeer } from "../peer.ts"
+import { gamesTable, insertGames, type OutgoingEvent, type Peer, runPeer } from "../peer.ts"
 
 export const batchLoop: Peer = {
   name: "limit loop",
   file: fileURLToPath(import.meta.url),
   schema: [
-    `CREATE TABLE games (
-      id uuid PRIMARY KEY DEFAULT gen_random_uuid(), guild_id text NOT NULL, title text NOT NULL,
-      status text NOT NULL DEFAULT 'SCHEDULED', scheduled_at timestamptz NOT NULL, version integer NOT NULL DEFAULT 1)`,
+    gamesTable,
     `CREATE TABLE schedule (
       id uuid PRIMARY KEY DEFAULT gen_random_uuid(), game_id uuid NOT NULL, target_status text NOT NULL,
       transition_time timestamptz NOT NULL, executed boolean NOT NULL DEFAULT FALSE)`,
@@ -23,18 +21,11 @@ export const batchLoop: Peer = {
       id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event_id uuid NOT NULL DEFAULT gen_random_uuid(),
       game_id uuid NOT NULL, type text NOT NULL, occurred_at timestamptz NOT NULL DEFAULT now(), data jsonb NOT NULL)`
   ],
-  plan: `
-    WITH planned AS (
-      INSERT INTO games (guild_id, title, scheduled_at)
-      SELECT 'bench', 'Game ' || n,
-        date_trunc('milliseconds', statement_timestamp()) + ($2::float8 + due) * interval '1 millisecond'
-      FROM unnest($1::float8[]) WITH ORDINALITY AS game (due, n)
-      RETURNING id, scheduled_at
-    ), scheduled AS (
-      INSERT INTO schedule (game_id, target_status, transition_time)
-      SELECT id, 'IN_PROGRESS', scheduled_at FROM planned
+  plan: (answer) => `
+    WITH planned AS (${insertGames}), scheduled AS (
+      INSERT INTO schedule (game_id, target_status, transition_time) SELECT id, 'IN_PROGRESS', due_at FROM planned
     )
-    SELECT id, (extract(epoch FROM scheduled_at) * 1000)::float8 FROM planned`,
+    ${answer}`,
   clear: "TRUNCATE games, schedule, outbox"
 }
 
@@ -55,7 +46,7 @@ const claim = `
   INSERT INTO outbox (game_id, type, data)
   SELECT id, 'game.started', jsonb_build_object(
     'game_id', id, 'title', title, 'guild_id', guild_id, 'channel_id', NULL, 'host_id', NULL, 'status', status,
-    'scheduled_at', scheduled_at, 'version', version, 'transition_time', transition_time,
+    'scheduled_at', due_at, 'version', version, 'transition_time', transition_time,
     'lateness_ms', round(extract(epoch FROM clock_timestamp() - transition_time) * 1000, 3))
   FROM moved
   RETURNING id::text, event_id, game_id, occurred_at::text, data::text`
@@ -71,7 +62,7 @@ if (import.meta.main) {
       const claims = yield* connect
       const deletions = yield* connect
 
-      return Effect.gen(function* () {
+      return Effect.fnUntraced(function* () {
         const batches = yield* Queue.bounded<Batch | undefined>(4)
 
         const claimAll = Effect.gen(function* () {
@@ -104,7 +95,7 @@ if (import.meta.main) {
           for (;;) {
             const batch = yield* Queue.take(batches)
             if (batch === undefined) return yield* Queue.offer(confirmed, undefined)
-            yield* publish(batch.events)
+            yield* Effect.promise(() => publish(batch.events))
             yield* Queue.offer(confirmed, batch.ids)
           }
         })

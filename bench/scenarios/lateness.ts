@@ -1,28 +1,37 @@
 /**
- * How late games start: due → received by a consumer, and due → applied as the events say, beside a bare loop.
+ * How late games start that are due at random times: due → received by a consumer, and for Kickoff each step before it.
  *
- * The two are measured in turn and on the same servers; compare their ratio, because absolute figures are the machine's.
+ * Beside a bare loop, which nothing correct is faster than, and beside job queues. All are measured in turn and on the same
+ * servers; compare their ratio, because absolute figures are the machine's.
  */
 import { Effect } from "effect"
-import { type Created, startCreation } from "../load/createGames.ts"
+import { add, quantileOf } from "../histogram.ts"
 import { startKickoff } from "../kickoff.ts"
 import { startPeer } from "../peer.ts"
-import { bareLoop } from "../peers/bareLoop.ts"
+import { bareLoop, plainPlan } from "../peers/bareLoop.ts"
+import { graphileWorker } from "../peers/graphileWorker.ts"
+import { pgBoss } from "../peers/pgBoss.ts"
 import { Progress } from "../Progress.ts"
 import type { Row, Scenario, Table } from "../Scenario.ts"
-import { median, medians, quantile, ratios } from "../statistics.ts"
+import { median, medians, quantileColumns, quantiles, ratios } from "../statistics.ts"
 import { playRound, type Round, type Subject } from "../Subject.ts"
 
-/** From the planning to the first due time, ms. */
-const lead = 1000
+interface Load {
+  readonly perSecond: number
+  readonly seconds: number
+  /** How many of the rounds that are asked for are played. */
+  readonly rounds: (asked: number) => number
+}
 
-const every = { games: 100, millis: 30 }
-const random = { games: 600, millis: 20_000 }
-const creations = 200
+const once = () => 1
 
-const columns = ["p50", "p95", "p99", "max", "early", "repeated"]
+const slow: Load = { perSecond: 1, seconds: 20, rounds: once }
+/** Where bare loop and queues are compared. */
+const usual: Load = { perSecond: 30, seconds: 12, rounds: (asked) => asked }
+const busy: Load = { perSecond: 300, seconds: 8, rounds: once }
+const heavy: Load = { perSecond: 1000, seconds: 8, rounds: (asked) => Math.ceil(asked / 2) }
 
-const inLine = (games: number, millis: number) => Array.from({ length: games }, (_, n) => n * millis)
+const columns = [...quantileColumns, "early", "repeated"]
 
 /** The same times for everybody; they need not be unpredictable. */
 const atRandom = (games: number, within: number, seed: number) => {
@@ -33,143 +42,146 @@ const atRandom = (games: number, within: number, seed: number) => {
   })
 }
 
-const figures = (values: ReadonlyArray<number>) => [
-  quantile(values, 0.5),
-  quantile(values, 0.95),
-  quantile(values, 0.99),
-  quantile(values, 1)
-]
-
-/** Medians of each round's figures; what must not be is summed up. */
-const rowsOf = (name: string, rounds: ReadonlyArray<Round>): readonly [Row, Row] => {
-  const sum = (of: (round: Round) => number) => rounds.map(of).reduce((a, b) => a + b, 0)
-  const of = (pick: "received" | "applied") =>
-    medians(rounds.map((round) => figures(round.started.map((game) => game[pick]))))
-  return [
-    {
-      name: `${name}: due → received`,
-      cells: [...of("received"), sum((round) => round.early), sum((round) => round.repeated)]
-    },
-    { name: `${name}: due → applied`, cells: [...of("applied"), null, null] }
-  ]
+interface Measured {
+  readonly subject: Subject
+  readonly rounds: ReadonlyArray<Round>
 }
 
-const comparison = (
-  title: string,
-  ours: { readonly name: string; readonly rounds: ReadonlyArray<Round> },
-  theirs: { readonly name: string; readonly rounds: ReadonlyArray<Round> }
-): Table => {
-  const [received, applied] = rowsOf(ours.name, ours.rounds)
-  const [peerReceived, peerApplied] = rowsOf(theirs.name, theirs.rounds)
-  const numbers = (row: Row) => row.cells.slice(0, 4).map(Number)
-  const ratio = ratios(numbers(received), numbers(peerReceived))
+const received = ({ rounds }: Measured) =>
+  medians(rounds.map((round) => quantiles(round.started.map((game) => game.received))))
+
+/** Medians of each round's figures; what must not be is summed up. */
+const receivedRow = (measured: Measured): Row => {
+  const sum = (of: (round: Round) => number) => measured.rounds.map(of).reduce((a, b) => a + b, 0)
   return {
-    title,
-    columns,
-    rows: [
-      received,
-      peerReceived,
-      { name: `${ours.name} ÷ ${theirs.name}`, cells: [...ratio, null, null] },
-      applied,
-      peerApplied
-    ]
+    name: `${measured.subject.name}: due → consumed`,
+    cells: [...received(measured), sum((round) => round.early), sum((round) => round.repeated)]
   }
 }
 
+/** Each step of Kickoff's before the consumer: what its events, its metrics and its record say. */
+const stepRows = ({ rounds, subject }: Measured): ReadonlyArray<Row> => {
+  const of = (values: (round: Round) => ReadonlyArray<number>) =>
+    medians(rounds.map((round) => quantiles(values(round))))
+  const committed = add(rounds.map((round) => round.committed))
+  return [
+    {
+      name: `${subject.name}: due → applied`,
+      cells: [...of((round) => round.started.map((game) => game.applied)), null, null]
+    },
+    {
+      name: `${subject.name}: due → committed`,
+      cells: [...[0.5, 0.95, 0.99, 0.999].map((share) => quantileOf(committed, share) * 1000), null, null, null]
+    },
+    { name: `${subject.name}: due → confirmed`, cells: [...of((round) => round.confirmed), null, null] }
+  ]
+}
+
+const ratioRow = (ours: Measured, theirs: Measured): Row => ({
+  name: `${ours.subject.name} ÷ ${theirs.subject.name}`,
+  cells: [...ratios(received(ours), received(theirs)), null, null]
+})
+
+const titleOf = ({ perSecond, seconds }: Load) =>
+  `${perSecond.toLocaleString("en-US")} games/s at random times for ${seconds} s, ms`
+
 export const lateness: Scenario = {
   name: "lateness",
-  summary: "due → received of games that start one after the other, at random, and beside API traffic",
+  summary: "how late games start that are due at random times, step by step",
   run: Effect.fnUntraced(function* (options) {
     const progress = yield* Progress
     yield* progress.say("starting Kickoff and the bare loop")
-    const kickoff = yield* startKickoff("kickoff_lateness", options.profile)
+    const kickoff = yield* startKickoff({ name: "kickoff_lateness", profile: options.profile })
+    const three = yield* startKickoff({ name: "kickoff_lateness_three", processes: 3 })
     const bare = yield* startPeer(bareLoop, "bare_lateness")
-    const create = yield* startCreation(kickoff.url)
 
-    const all: Array<Round> = []
-    const play = Effect.fnUntraced(function* (what: string, subject: Subject, offsets: ReadonlyArray<number>) {
-      yield* progress.say(`${what}: ${subject.name}`)
-      const round = yield* playRound(subject, offsets, lead)
-      if (subject === kickoff) all.push(round)
-      return round
+    const warmUp = Effect.fnUntraced(function* (subject: Subject) {
+      yield* progress.say(`warm-up: ${subject.name}`)
+      yield* playRound(subject, atRandom(150, 1500, 1))
     })
-    const inTurn = Effect.fnUntraced(function* (
-      what: string,
-      rounds: number,
-      offsets: (round: number) => ReadonlyArray<number>
-    ) {
-      const ours: Array<Round> = []
-      const theirs: Array<Round> = []
+    for (const subject of [kickoff, three, bare]) yield* warmUp(subject)
+
+    const inTurn = Effect.fnUntraced(function* (load: Load, rounds: number, subjects: ReadonlyArray<Subject>) {
+      const played = new Map<Subject, Array<Round>>(subjects.map((subject) => [subject, []]))
       for (let n = 1; n <= rounds; n++) {
-        ours.push(yield* play(`${what}, round ${n} of ${rounds}`, kickoff, offsets(n)))
-        theirs.push(yield* play(`${what}, round ${n} of ${rounds}`, bare, offsets(n)))
+        for (const subject of subjects) {
+          yield* progress.say(`${load.perSecond}/s, round ${n} of ${rounds}: ${subject.name}`)
+          const offsets = atRandom(load.perSecond * load.seconds, load.seconds * 1000, n)
+          played.get(subject)?.push(yield* playRound(subject, offsets))
+        }
       }
-      return [
-        { name: kickoff.name, rounds: ours },
-        { name: bare.name, rounds: theirs }
-      ] as const
+      return (subject: Subject): Measured => ({ subject, rounds: played.get(subject) ?? [] })
     })
 
-    for (const subject of [kickoff, bare]) yield* play("warm-up", subject, inLine(150, 10))
-    yield* create(20)
+    /** One process, the bare loop, and three processes. */
+    const compare = Effect.fnUntraced(function* (load: Load) {
+      const of = yield* inTurn(load, load.rounds(options.rounds), [kickoff, bare, three])
+      const measured = { one: of(kickoff), bare: of(bare), three: of(three) }
+      const table: Table = {
+        title: titleOf(load),
+        columns,
+        rows: [
+          receivedRow(measured.one),
+          receivedRow(measured.bare),
+          ratioRow(measured.one, measured.bare),
+          ...stepRows(measured.one),
+          receivedRow(measured.three),
+          ...stepRows(measured.three)
+        ]
+      }
+      return { ...measured, table }
+    })
 
-    const lined = yield* inTurn(`${every.games} games ${every.millis} ms apart`, options.rounds, () =>
-      inLine(every.games, every.millis)
+    const atSlow = yield* compare(slow)
+    const atUsual = yield* compare(usual)
+
+    const peers = yield* Effect.scoped(
+      Effect.gen(function* () {
+        const measured: Array<Measured> = []
+        for (const [index, peer] of [
+          graphileWorker("defaults"),
+          pgBoss("default polling, batches of 500"),
+          graphileWorker("poll 100 ms"),
+          pgBoss("poll 0.5 s, batches of 500"),
+          plainPlan
+        ].entries()) {
+          yield* progress.say(`starting ${peer.name}`)
+          const subject = yield* startPeer(peer, `peer_lateness_${index}`)
+          yield* warmUp(subject)
+          measured.push((yield* inTurn(usual, 1, [subject]))(subject))
+        }
+        return measured
+      })
     )
+    const defaults = Math.min(...peers.slice(0, 2).map((peer) => received(peer)[0] ?? Number.NaN))
 
-    const beside: Array<Round> = []
-    const created: Array<Created> = []
-    for (let n = 1; n <= options.rounds; n++) {
-      yield* progress.say(`beside ${creations} creations, round ${n} of ${options.rounds}`)
-      const round = yield* playRound(
-        kickoff,
-        inLine(every.games, every.millis),
-        lead,
-        Effect.delay(create(creations), "1 second")
-      )
-      beside.push(round)
-      if (round.meanwhile !== undefined) created.push(round.meanwhile)
-    }
+    const atBusy = yield* compare(busy)
+    const atHeavy = yield* compare(heavy)
 
-    // A round has six times the games and takes six times as long.
-    const randomRounds = Math.ceil(options.rounds / 3)
-    const scattered = yield* inTurn(`${random.games} games within ${random.millis / 1000} s`, randomRounds, (n) =>
-      atRandom(random.games, random.millis, n)
-    )
-
-    const rounds = [...all, ...beside]
-    const early = rounds.reduce((sum, round) => sum + round.early, 0)
-    const errors = created.flatMap((round) => round.errors)
-    const offsets = rounds.map((round) => round.offset)
+    const compared = [atSlow, atUsual, atBusy, atHeavy]
+    const ours = compared.flatMap(({ one, three }) => [...one.rounds, ...three.rounds])
+    const early = ours.reduce((sum, round) => sum + round.early, 0)
+    const [p50 = Number.NaN, , p99 = Number.NaN] = received(atUsual.one)
+    const [bareP50 = Number.NaN, , bareP99 = Number.NaN] = received(atUsual.bare)
     return {
-      settings: {
-        rounds: options.rounds,
-        "rounds of games at random": randomRounds,
-        "games planned before the first is due by, ms": lead
-      },
+      settings: { rounds: options.rounds },
       tables: [
-        comparison(`${every.games} games ${every.millis} ms apart, ms`, ...lined),
-        {
-          title: `${every.games} games ${every.millis} ms apart beside ${creations} POST /v1/games at once, ms`,
-          columns,
-          rows: [
-            ...rowsOf(kickoff.name, beside),
-            {
-              name: `POST /v1/games (${errors.length} errors)`,
-              cells: [...medians(created.map(({ millis }) => figures(millis))), null, null]
-            }
-          ]
-        },
-        comparison(`${random.games} games at random times within ${random.millis / 1000} s, ms`, ...scattered)
+        ...compared.map(({ table }) => table),
+        { title: `${titleOf(usual)}: job queues and the plain plan`, columns, rows: peers.map(receivedRow) }
       ],
       notes: [
-        `Database's clock minus consumer's: ${median(offsets).toFixed(3)} ms, known within ` +
-          `${median(rounds.map((round) => round.uncertainty)).toFixed(3)} ms; it is corrected for.`
+        `Database's clock minus consumer's: ${median(ours.map(({ clock }) => clock.offset)).toFixed(3)} ms, known within ` +
+          `${median(ours.map(({ clock }) => clock.uncertainty)).toFixed(3)} ms; it is corrected for. Applied is what the ` +
+          "event says, inside the transaction; committed comes from the exported histogram, interpolated; confirmed from " +
+          "the record that `verify` uses, written after the confirm."
       ],
-      violations: [
-        ...(early > 0 ? [`${early} games started before they were due`] : []),
-        ...(errors.length > 0 ? [`${errors.length} games could not be created: ${errors[0]}`] : [])
-      ]
+      figures: {
+        lateness_against_bare_p50: p50 / bareP50,
+        lateness_against_bare_p99: p99 / bareP99,
+        lateness_against_queues: defaults / p50,
+        lateness_1000_p99: received(atHeavy.one)[2] ?? Number.NaN
+      },
+      violations: early > 0 ? [`${early} games started before they were due`] : []
     }
   })
 }
