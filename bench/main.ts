@@ -15,6 +15,7 @@ import { BenchError } from "./BenchError.ts"
 import { environmentText, type Outcome, type Run, reportText, runJson, runMarkdown, verdictsText } from "./print.ts"
 import { Progress } from "./Progress.ts"
 import type { Options, Scenario } from "./Scenario.ts"
+import { api } from "./scenarios/api.ts"
 import { burst } from "./scenarios/burst.ts"
 import { lateness } from "./scenarios/lateness.ts"
 import { startup } from "./scenarios/startup.ts"
@@ -22,7 +23,7 @@ import { Servers } from "./Servers.ts"
 import { judgeAll } from "./targets.ts"
 
 /** In the order in which they run. */
-const scenarios: ReadonlyArray<Scenario> = [startup, lateness, burst]
+const scenarios: ReadonlyArray<Scenario> = [startup, lateness, burst, api]
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
