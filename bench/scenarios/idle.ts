@@ -1,0 +1,180 @@
+/**
+ * What Kickoff costs when nothing is due: statements by kind, processor time, wake-ups and memory, with a million games
+ * planned for tomorrow.
+ *
+ * One process, then three, and job queues that have nothing to do beside the one: they wait most of the time, so that
+ * they can be watched together.
+ */
+import { Effect, Option } from "effect"
+import { type Kickoff, startKickoff } from "../kickoff.ts"
+import { startPeer } from "../peer.ts"
+import { graphileWorker } from "../peers/graphileWorker.ts"
+import { pgBoss } from "../peers/pgBoss.ts"
+import { fillGames } from "../fill.ts"
+import { Progress } from "../Progress.ts"
+import type { Row, Scenario } from "../Scenario.ts"
+import { Servers } from "../Servers.ts"
+import { type Kind, kindOf, kinds } from "../statements.ts"
+import { readUsage } from "../usage.ts"
+
+const games = 1_000_000
+
+/** How long a service is left alone before it counts as idle, and how long it is watched. */
+const settling = "10 seconds"
+const window = "1 minute"
+
+/** The loops that look at a schedule table. */
+const loops = 2
+
+type Counts = Readonly<Record<Kind, number>>
+
+const sum = (values: ReadonlyArray<number>) => values.reduce((a, b) => a + b, 0)
+
+export const idle: Scenario = {
+  name: "idle",
+  summary: "what it costs when nothing is due, with 1,000,000 games planned for tomorrow",
+  run: Effect.fnUntraced(function* () {
+    const progress = yield* Progress
+    // Of its own, because counting statements costs a little.
+    const servers = yield* (yield* Servers).withPostgres({ shared_preload_libraries: "pg_stat_statements" })
+    const { admin } = servers
+    yield* admin.query("CREATE EXTENSION pg_stat_statements")
+
+    const countStatements = Effect.fnUntraced(function* (database: string) {
+      const rows = yield* admin.queryValues(
+        `SELECT query, calls::float8 FROM pg_stat_statements AS statement
+         JOIN pg_database AS database ON database.oid = statement.dbid WHERE datname = $1 AND toplevel`,
+        [database]
+      )
+      const counts: Record<Kind, number> = { look: 0, outbox: 0, heartbeat: 0, lock: 0, other: 0 }
+      for (const [query, calls] of rows) counts[kindOf(String(query))] += Number(calls)
+      return counts satisfies Counts
+    })
+
+    /** Watches processes on databases for a minute. */
+    const watch = Effect.fnUntraced(function* (
+      what: string,
+      watched: ReadonlyArray<{ readonly database: string; readonly pids: ReadonlyArray<number> }>
+    ) {
+      yield* progress.say(`leaving ${what} alone for ${settling}`)
+      yield* Effect.sleep(settling)
+      const usages = (pids: ReadonlyArray<number>) => Effect.forEach(pids, readUsage)
+      const before = yield* Effect.forEach(watched, ({ pids }) => usages(pids))
+      yield* admin.query("SELECT pg_stat_statements_reset()")
+      yield* progress.say(`watching ${what} for ${window}`)
+      yield* Effect.sleep(window)
+      return yield* Effect.forEach(watched, ({ database, pids }, index) =>
+        Effect.gen(function* () {
+          const statements = yield* countStatements(database)
+          const after = yield* usages(pids)
+          const grown = (key: "cpu" | "wakeUps") =>
+            sum(
+              after.map((usage, n) => {
+                const earlier = before[index]?.[n] ?? Option.none()
+                return Option.isSome(usage) && Option.isSome(earlier)
+                  ? usage.value[key] - earlier.value[key]
+                  : Number.NaN
+              })
+            )
+          return {
+            statements,
+            usage: {
+              cpu: grown("cpu"),
+              wakeUps: grown("wakeUps"),
+              resident: sum(
+                after.map((usage) =>
+                  Option.getOrElse(
+                    Option.map(usage, (all) => all.resident),
+                    () => Number.NaN
+                  )
+                )
+              )
+            }
+          }
+        })
+      )
+    })
+
+    const start = Effect.fnUntraced(function* (name: string, processes: number) {
+      yield* progress.say(`starting Kickoff, ${processes} processes`)
+      return yield* Effect.provideService(startKickoff({ name, processes }), Servers, servers)
+    })
+    const fill = Effect.fnUntraced(function* (kickoff: Kickoff) {
+      yield* progress.say(`planning ${games} games for tomorrow`)
+      yield* fillGames(kickoff.database, { games, from: "1 day", within: "1 day" })
+    })
+    const pidsOf = (kickoff: Kickoff) => kickoff.services.map(({ program }) => program.pid)
+
+    const one = yield* Effect.scoped(
+      Effect.gen(function* () {
+        const kickoff = yield* start("kickoff_idle", 1)
+        yield* fill(kickoff)
+        const names = ["graphile_idle", "boss_idle"] as const
+        const graphile = yield* Effect.provideService(startPeer(graphileWorker("defaults"), names[0]), Servers, servers)
+        const boss = yield* Effect.provideService(
+          startPeer(pgBoss("default polling, batches of 500"), names[1]),
+          Servers,
+          servers
+        )
+        // They are told of a game that never comes, and so they wait for it.
+        for (const peer of [graphile, boss]) yield* peer.begin(1)
+        return yield* watch("one process and the job queues", [
+          { database: "kickoff_idle", pids: pidsOf(kickoff) },
+          { database: names[0], pids: [graphile.pid] },
+          { database: names[1], pids: [boss.pid] }
+        ])
+      })
+    )
+    const three = yield* Effect.scoped(
+      Effect.gen(function* () {
+        const kickoff = yield* start("kickoff_idle_three", 3)
+        yield* fill(kickoff)
+        return yield* watch("three processes", [{ database: "kickoff_idle_three", pids: pidsOf(kickoff) }])
+      })
+    )
+
+    const watched = [
+      { name: "Kickoff", processes: 1, of: one[0] },
+      { name: "Kickoff, 3 processes together", processes: 3, of: three[0] },
+      { name: "graphile-worker, defaults, nothing planned", processes: 1, of: one[1] },
+      { name: "pg-boss, default polling, nothing planned", processes: 1, of: one[2] }
+    ].flatMap(({ of, ...rest }) => (of === undefined ? [] : [{ ...rest, ...of }]))
+    const ours = watched.filter(({ name }) => name.startsWith("Kickoff"))
+    return {
+      settings: { games, "watched for": window, "after being left alone for": settling },
+      tables: [
+        {
+          title: "Statements per minute",
+          columns: ["all", ...kinds],
+          rows: watched.map(({ name, statements }): Row => ({
+            name,
+            cells: [sum(Object.values(statements)), ...kinds.map((kind) => statements[kind])]
+          }))
+        },
+        {
+          title: "Per minute",
+          columns: ["processor, ms", "wake-ups", "resident, MB"],
+          rows: watched.map(({ name, usage }): Row => ({
+            name,
+            cells: [usage.cpu * 1000, usage.wakeUps, usage.resident].map((value) =>
+              Number.isNaN(value) ? null : value
+            )
+          }))
+        }
+      ],
+      notes: [
+        "Looks are those at a schedule table, of two loops per process. The heartbeat of the relay is a look at the outbox. Job queues are not asked of their kinds of statement; " +
+          "theirs are other. Kickoff is asked for nothing: no probe, no scrape."
+      ],
+      figures: {
+        idle_looks: Math.max(...ours.map(({ processes, statements }) => statements.look / loops / processes)),
+        idle_heartbeats: Math.max(
+          ...ours.map(
+            ({ processes, statements }) => (statements.heartbeat + statements.lock + statements.outbox) / processes
+          )
+        )
+      },
+      violations: []
+    }
+  })
+}
