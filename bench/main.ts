@@ -19,12 +19,13 @@ import { api } from "./scenarios/api.ts"
 import { burst } from "./scenarios/burst.ts"
 import { idle } from "./scenarios/idle.ts"
 import { lateness } from "./scenarios/lateness.ts"
+import { scale } from "./scenarios/scale.ts"
 import { startup } from "./scenarios/startup.ts"
 import { Servers } from "./Servers.ts"
 import { judgeAll } from "./targets.ts"
 
 /** In the order in which they run. */
-const scenarios: ReadonlyArray<Scenario> = [startup, lateness, burst, idle, api]
+const scenarios: ReadonlyArray<Scenario> = [startup, lateness, burst, scale, idle, api]
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
