@@ -23,7 +23,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   scheduling: ["postgres", "observability", "outbox"],
   ledger: ["postgres", "observability"],
   deadLetters: ["postgres", "observability", "outbox"],
-  operations: ["postgres", "observability"],
+  operations: ["postgres", "observability", "outbox"],
   http: ["games", "deadLetters", "postgres", "observability", "messaging", "package.json"],
   cli: [
     "ledger",

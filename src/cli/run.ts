@@ -12,6 +12,7 @@ import packageJson from "../../package.json" with { type: "json" }
 import { surviveClosedOutput } from "../observability/logging.ts"
 import { backfill } from "./backfill.ts"
 import { deadLetters } from "./deadLetters.ts"
+import { doctor } from "./doctor.ts"
 import { explain } from "./explain.ts"
 import { AlreadyLogged, BadArgument, describeConfigError } from "./failures.ts"
 import { forecast } from "./forecast.ts"
@@ -22,7 +23,7 @@ import { verify } from "./verify.ts"
 
 const kickoff = Command.make("kickoff").pipe(
   Command.withDescription("The clock of a game-session platform. Without a command it serves."),
-  Command.withSubcommands([serve, migrate, health, verify, backfill, deadLetters, explain, forecast])
+  Command.withSubcommands([serve, migrate, health, doctor, verify, explain, forecast, deadLetters, backfill])
 )
 
 /** Help and version go to standard output; what is wrong with a call is said by {@link describeExit}. */

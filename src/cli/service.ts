@@ -119,7 +119,6 @@ const publisherLayer = Layer.unwrap(
 const layer = (addresses: Addresses) => {
   const { listenUrl, pooler, url } = addresses
   const session = (name: string) => Database.layer({ url, connections: 1, name, pooler })
-  const loop = (name: string) => Database.layer({ url, connections: 1, name, pooler, steady: true })
   const pool = Layer.unwrap(
     Effect.map(Settings, ({ databasePoolSize }) =>
       Database.layer({ url, connections: databasePoolSize, name: "pool", pooler })
@@ -132,9 +131,6 @@ const layer = (addresses: Addresses) => {
       Layer.provide(ProcessMetrics.layer),
       Layer.provide(Readiness.layer.pipe(Layer.provide(session("readiness"))))
     ),
-    StatusTransitionRepository.layer.pipe(Layer.provide(loop("status-transitions"))),
-    NotificationRepository.layer.pipe(Layer.provide(loop("notifications"))),
-    OutboxRepository.layer.pipe(Layer.provide(loop("outbox"))),
     LedgerRepository.layer
   ).pipe(
     Layer.provideMerge(OutboxSignal.layer),
@@ -149,6 +145,10 @@ const tryOut = (url: string): string =>
   `curl -X POST ${url}/v1/games -H 'content-type: application/json' -d '{"guild_id":"demo","title":"My first game",` +
   `"scheduled_at":"'"$(node -p 'new Date(Date.now()+1e4).toISOString()')"'"}'`
 
+/** The session of a loop, opened only by processes that run it. */
+const loopSession = ({ pooler, url }: Addresses, role: Role) =>
+  Database.layer({ url, connections: 1, name: role, pooler, steady: true })
+
 const runDaemons = (addresses: Addresses) =>
   Effect.gen(function* () {
     const { roles } = yield* Settings
@@ -156,7 +156,9 @@ const runDaemons = (addresses: Addresses) =>
     const listener = yield* Listener
     const publisher = yield* Publisher
     const signal = yield* OutboxSignal
-    const whenPlayed = <R>(role: Role, daemon: Effect.Effect<never, never, R>) => (roles.includes(role) ? [daemon] : [])
+    const whenPlayed = <E, R>(role: Role, daemon: Effect.Effect<never, E, R>) => (roles.includes(role) ? [daemon] : [])
+    const on = <R, E, RIn>(role: Role, repository: Layer.Layer<R, E, RIn>) =>
+      Layer.provide(repository, loopSession(addresses, role))
 
     yield* Effect.logInfo(`Ready on ${http.url}${roles.includes("api") ? `, documentation on ${http.url}/docs` : ""}`)
     if (addresses.embedded && roles.includes("api"))
@@ -166,9 +168,19 @@ const runDaemons = (addresses: Addresses) =>
         listener.run,
         publisher.run,
         signal.run,
-        ...whenPlayed("status-transitions", Effect.flatMap(StatusTransitionRepository, DueLoop.run)),
-        ...whenPlayed("notifications", Effect.flatMap(NotificationRepository, DueLoop.run)),
-        ...whenPlayed("outbox", Relay.run(addresses.listenUrl)),
+        ...whenPlayed(
+          "status-transitions",
+          Effect.flatMap(StatusTransitionRepository, DueLoop.run).pipe(
+            Effect.provide(on("status-transitions", StatusTransitionRepository.layer))
+          )
+        ),
+        ...whenPlayed(
+          "notifications",
+          Effect.flatMap(NotificationRepository, DueLoop.run).pipe(
+            Effect.provide(on("notifications", NotificationRepository.layer))
+          )
+        ),
+        ...whenPlayed("outbox", Effect.provide(Relay.run(addresses.listenUrl), on("outbox", OutboxRepository.layer))),
         ...whenPlayed("outbox", Retention.run)
       ],
       { concurrency: "unbounded", discard: true }

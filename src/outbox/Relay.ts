@@ -18,6 +18,7 @@ import { heartbeat, keepSession } from "../postgres/Session.ts"
 import { Settings } from "../Settings.ts"
 import { firstWaiting, OutboxRepository, type WaitingEvent } from "./OutboxRepository.ts"
 import { OutboxSignal } from "./OutboxSignal.ts"
+import { relayLock } from "./relayLock.ts"
 
 /** Most events that are read, and so under way, at once. */
 const window = 1000
@@ -33,9 +34,6 @@ const impatience = Duration.seconds(1)
 
 /** How long the loop may be silent before it counts as stuck: a batch's confirms, and its deletion. */
 const silence = Duration.seconds(30)
-
-/** The advisory lock of the relay: "kickrely" in ASCII, so that nobody else chooses it by chance. */
-const lockKey = "7739826747744808057"
 
 const attemptEvery = Duration.millis(500)
 const heartbeats = { every: Duration.seconds(2), deadline: Duration.millis(2500) }
@@ -247,7 +245,7 @@ export const run = Effect.fn("Relay.run")(function* (url: Redacted.Redacted) {
   return yield* keepSession({ url, name: "relay", outages: makeOutages("outbox", beat) }, (session) =>
     Effect.gen(function* () {
       // Trying, never waiting: a lock call that waits holds a snapshot, and with it vacuum back.
-      const tryLock = session.connection.queryValues("SELECT pg_try_advisory_lock($1::bigint)", [lockKey]).pipe(
+      const tryLock = session.connection.queryValues("SELECT pg_try_advisory_lock($1::bigint)", [relayLock]).pipe(
         session.within(heartbeats.deadline),
         Effect.tap(() => Effect.andThen(session.up, beat)),
         Effect.map(([row]) => row?.[0] === true)

@@ -1,0 +1,43 @@
+/**
+ * `kickoff doctor`: looks for what keeps the service from working well, names it, and says what to do; exit 1 on trouble.
+ *
+ * It may run beside the service, whose environment it reads, and needs no right that the service does not have.
+ */
+import { Effect, Option, Schema } from "effect"
+import { Command, Flag } from "effect/cli"
+import { plain, print } from "./terminal.ts"
+
+/** Something is wrong; the findings have been printed. */
+export class TroubleFound extends Schema.TaggedError<TroubleFound>()("TroubleFound", { count: Schema.Int }) {
+  override get message() {
+    return this.count === 1 ? "one check found trouble" : `${this.count} checks found trouble`
+  }
+}
+
+const colours = { ok: 32, warning: 33, trouble: 31 } as const
+
+const mark = (verdict: keyof typeof colours): string => {
+  const text = verdict === "ok" ? "ok     " : verdict === "warning" ? "warning" : "TROUBLE"
+  return process.stdout.isTTY && process.stdout.hasColors() ? `\u001B[${colours[verdict]}m${text}\u001B[0m` : text
+}
+
+export const doctor = Command.make(
+  "doctor",
+  { json: Flag.Boolean("json").pipe(Flag.withDescription("Print the findings as JSON"), Flag.withDefault(false)) },
+  Effect.fnUntraced(function* ({ json }) {
+    const { examine } = yield* Effect.promise(() => import("./doctorDesk.ts"))
+    const findings = yield* examine
+    const trouble = findings.filter(({ verdict }) => verdict === "trouble").length
+    if (json) yield* print(JSON.stringify({ healthy: trouble === 0, findings }))
+    else {
+      for (const { check, cure, detail, verdict } of findings) {
+        yield* print(`${mark(verdict)} ${check}: ${plain(detail)}`)
+        yield* Option.match(Option.fromUndefinedOr(cure), {
+          onNone: () => Effect.void,
+          onSome: (cure) => print(`        ${cure}`)
+        })
+      }
+    }
+    if (trouble > 0) yield* new TroubleFound({ count: trouble })
+  })
+).pipe(Command.withDescription("Look for what keeps the service from working well; exit 1 on trouble"))
