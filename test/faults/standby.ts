@@ -21,7 +21,8 @@ const build = Effect.gen(function* () {
   const site = yield* Site
   const primary = yield* site.postgres
   const session = yield* site.connect
-  yield* session.query("SELECT pg_backup_start('faults', TRUE)")
+  // As text: the driver knows no `pg_lsn`, and takes its bytes for characters.
+  yield* session.query("SELECT pg_backup_start('faults', TRUE)::text")
   const copy = yield* attempt("PostgreSQL was not copied", primary.copyData)
   const [stopped] = yield* session.queryValues("SELECT labelfile FROM pg_backup_stop(FALSE)")
   return yield* attempt("The standby did not start", () =>
