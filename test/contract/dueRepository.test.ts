@@ -89,11 +89,12 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
       run(({ add, repository }) =>
         Effect.gen(function* () {
           yield* add(90_000)
-          yield* add(60_000)
+          yield* add(59_999.5)
           const { fresh } = yield* repository.look(undefined)
           const millis = Duration.toMillis(Option.getOrThrow(fresh))
-          assert.isAtMost(millis, 60_000)
+          assert.isAtMost(millis, 59_999.5)
           assert.isAtLeast(millis, 50_000)
+          assert.isFalse(Number.isInteger(millis / 1000), "it is not cut to whole seconds")
         })
       )
     )

@@ -12,6 +12,7 @@ import { Database } from "../../src/postgres/Database.ts"
 import { consumeExchange, openChannel, readEvent } from "../messaging/consumer.ts"
 import { eventually, getGame, getTransitions, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 import { freePort, mainFile, runProgram, type Service, startProgram, startService } from "../support/service.ts"
+import { makeTcpProxy } from "../support/TcpProxy.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
 interface Received {
@@ -313,6 +314,23 @@ describe.concurrent("the running service", () => {
           return JSON.stringify(body).includes(`"status":"ok"`)
         }
       )
+      assert.strictEqual(service.child.exitCode, null)
+    }).pipe(inWorld)
+  )
+
+  it.live("goes on after its connection to the broker was cut", () =>
+    Effect.gen(function* () {
+      const world = yield* makeWorld
+      const broker = new URL(world.env.RABBITMQ_URL)
+      const proxy = yield* makeTcpProxy(Number(broker.port || 5672))
+      broker.port = String(proxy.port)
+      const service = yield* startService({ env: { ...world.env, RABBITMQ_URL: broker.href } })
+      const before = yield* plan(service, -1000)
+      yield* world.nextOf("game.started", before.id)
+      yield* proxy.cut
+      yield* service.output(/RabbitMQ at 127\.0\.0\.1:\d+ is back/)
+      const after = yield* plan(service, -1000)
+      yield* world.nextOf("game.started", after.id)
       assert.strictEqual(service.child.exitCode, null)
     }).pipe(inWorld)
   )

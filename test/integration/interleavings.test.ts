@@ -344,6 +344,9 @@ describe("the clock and everybody else", () => {
       for (const id of poisoned) {
         assert.isAtLeast((yield* getTransitions(id)).get("IN_PROGRESS")?.attempts ?? 0, 1)
       }
+      const triedAgain = yield* sql`
+        SELECT FROM ledger CROSS JOIN LATERAL unnest(attempts) AS before (tries) WHERE tries > 0`
+      assert.lengthOf(triedAgain, 0)
       yield* acceptGames
       const events = yield* received(["game.started"], poisoned)
       for (const id of poisoned) assert.deepStrictEqual(events.get(id), ["game.started"])
