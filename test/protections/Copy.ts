@@ -14,7 +14,8 @@ import { ProofError } from "./ProofError.ts"
 
 export const root = fileURLToPath(new URL("../..", import.meta.url))
 
-const left = new Set([".git", ".kickoff", "coverage", "dist", "node_modules"])
+/** What a copy does without, or makes anew. */
+const left = new Set([".git", ".kickoff", ".test", "coverage", "dist", "node_modules"])
 
 /** Runs a program in a folder to its end; whatever it started ends with the scope. */
 export const run = Effect.fn("Copy.run")(function* (

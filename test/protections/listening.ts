@@ -147,6 +147,22 @@ export const listening: ReadonlyArray<Protection> = [
     caughtBy: { [triggers.test]: ["say nothing of a row that is due later, inserted or moved"] }
   },
   {
+    pitfalls: [16],
+    name: "a burst of events is told of by one NOTIFY",
+    takenOut: [
+      {
+        file: "src/outbox/OutboxSignal.ts",
+        find: "const notifications = yield* Queue.sliding<void>(1)",
+        put: "const notifications = yield* Queue.unbounded<void>()"
+      }
+    ],
+    caughtBy: {
+      "test/outbox/OutboxSignal.integration.test.ts": [
+        "is one NOTIFY for a burst of commits, and none of its own while it relays"
+      ]
+    }
+  },
+  {
     pitfalls: [49],
     name: "a hint does not depend on other rows",
     takenOut: [
