@@ -63,13 +63,20 @@ const patience = Duration.seconds(60)
 const margin = 300
 
 /** The least time from the planning to the start, ms. */
-const shortestLead = 1500
+const shortestLead = 1000
 
-/** What planning one game took at most so far, ms. */
-const pace = new WeakMap<Subject, number>()
+/** How long planning took where most games were planned so far, ms; by the statement, which subjects may share. */
+const plannings = new WeakMap<Subject["plan"], { readonly games: number; readonly took: number }>()
 
-/** Before anything is known of a subject's pace, ms. */
-const guessedPace = 0.3
+/** What planning takes however few games there are, and what one game takes before anything is known of it, ms. */
+const overhead = 500
+const guessedPace = 0.1
+
+const expectPlanning = (plan: Subject["plan"], games: number): number => {
+  const seen = plannings.get(plan)
+  const pace = seen === undefined ? guessedPace : Math.max(0.02, (seen.took - overhead) / seen.games)
+  return overhead + pace * games
+}
 
 /**
  * Plans games, with enough time before the first is due; where it was not enough they are waited for, forgotten, and
@@ -81,7 +88,7 @@ const planGames = Effect.fnUntraced(function* (subject: Subject, offsets: Readon
   const { database } = subject
   const bulk = offsets.length > 5000
   for (let tries = 1; ; tries++) {
-    const lead = Math.round(shortestLead + 1.5 ** tries * (pace.get(subject) ?? guessedPace) * offsets.length)
+    const lead = Math.round(shortestLead + 1.5 ** tries * expectPlanning(subject.plan, offsets.length))
     const clock = yield* measureOffset(database)
     const began = now()
     if (bulk) for (const statement of ["BEGIN", ...subject.bulk.before]) yield* database.query(statement)
@@ -92,7 +99,9 @@ const planGames = Effect.fnUntraced(function* (subject: Subject, offsets: Readon
     if (bulk) yield* database.query("CHECKPOINT")
     yield* subject.begin(offsets.length)
     const took = now() - began
-    pace.set(subject, Math.max(pace.get(subject) ?? 0, took / offsets.length))
+    if (offsets.length >= (plannings.get(subject.plan)?.games ?? 0)) {
+      plannings.set(subject.plan, { games: offsets.length, took })
+    }
 
     const first = began + clock.offset + lead + offsets.reduce((a, b) => Math.min(a, b))
     if (first - (now() + clock.offset) >= margin) return { planned, clock, first }

@@ -6,7 +6,7 @@
  * they can be watched together.
  */
 import { Effect, Option } from "effect"
-import { type Kickoff, startKickoff } from "../kickoff.ts"
+import { environment, startKickoff, startService } from "../kickoff.ts"
 import { startPeer } from "../peer.ts"
 import { graphileWorker } from "../peers/graphileWorker.ts"
 import { pgBoss } from "../peers/pgBoss.ts"
@@ -95,43 +95,29 @@ export const idle: Scenario = {
       )
     })
 
-    const start = Effect.fnUntraced(function* (name: string, processes: number) {
-      yield* progress.say(`starting Kickoff, ${processes} processes`)
-      return yield* Effect.provideService(startKickoff({ name, processes }), Servers, servers)
-    })
-    const fill = Effect.fnUntraced(function* (kickoff: Kickoff) {
-      yield* progress.say(`planning ${games} games for tomorrow`)
+    const name = "kickoff_idle"
+    const peers = ["graphile_idle", "boss_idle"] as const
+    const { one, three } = yield* Effect.gen(function* () {
+      yield* progress.say("starting Kickoff")
+      const kickoff = yield* startKickoff({ name })
+      yield* progress.say(`planning ${games.toLocaleString("en-US")} games for tomorrow`)
       yield* fillGames(kickoff.database, { games, from: "1 day", within: "1 day" })
-    })
-    const pidsOf = (kickoff: Kickoff) => kickoff.services.map(({ program }) => program.pid)
-
-    const one = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const kickoff = yield* start("kickoff_idle", 1)
-        yield* fill(kickoff)
-        const names = ["graphile_idle", "boss_idle"] as const
-        const graphile = yield* Effect.provideService(startPeer(graphileWorker("defaults"), names[0]), Servers, servers)
-        const boss = yield* Effect.provideService(
-          startPeer(pgBoss("default polling, batches of 500"), names[1]),
-          Servers,
-          servers
-        )
-        // They are told of a game that never comes, and so they wait for it.
-        for (const peer of [graphile, boss]) yield* peer.begin(1)
-        return yield* watch("one process and the job queues", [
-          { database: "kickoff_idle", pids: pidsOf(kickoff) },
-          { database: names[0], pids: [graphile.pid] },
-          { database: names[1], pids: [boss.pid] }
-        ])
-      })
-    )
-    const three = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const kickoff = yield* start("kickoff_idle_three", 3)
-        yield* fill(kickoff)
-        return yield* watch("three processes", [{ database: "kickoff_idle_three", pids: pidsOf(kickoff) }])
-      })
-    )
+      yield* progress.say("starting the job queues")
+      const graphile = yield* startPeer(graphileWorker("defaults"), peers[0])
+      const boss = yield* startPeer(pgBoss("default polling, batches of 500"), peers[1])
+      // They are told of a game that never comes, and so they wait for it.
+      for (const peer of [graphile, boss]) yield* peer.begin(1)
+      const first = kickoff.services[0].program.pid
+      const one = yield* watch("one process and the job queues", [
+        { database: name, pids: [first] },
+        { database: peers[0], pids: [graphile.pid] },
+        { database: peers[1], pids: [boss.pid] }
+      ])
+      const env = environment(kickoff.databaseUrl, servers.rabbitmqUrl, name)
+      const others = [yield* startService(env), yield* startService(env)]
+      const pids = [first, ...others.map(({ program }) => program.pid)]
+      return { one, three: yield* watch("three processes", [{ database: name, pids }]) }
+    }).pipe(Effect.scoped, Effect.provideService(Servers, servers))
 
     const watched = [
       { name: "Kickoff", processes: 1, of: one[0] },
