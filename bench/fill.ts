@@ -4,19 +4,26 @@
  */
 import type { PgConnection } from "@effect/sql-pg"
 import { Effect } from "effect"
+import { readNumber } from "./sql.ts"
 
 const tables = ["game_sessions", "game_status_schedule"] as const
 
-/** From how many rows on it is faster to build the indexes anew than to keep them. */
+/** Building indexes anew is faster than keeping them when at least so many games come to those that are there. */
 const manyGames = 50_000
+const manyToThose = 0.25
 
-/** Plans games for random times, each with its start and its completion. Intervals are PostgreSQL's. */
+/**
+ * Plans games, each with its start and its completion: for random times, or in the order in which they are inserted.
+ * Intervals are PostgreSQL's.
+ */
 export const fillGames = Effect.fnUntraced(function* (
   database: PgConnection.PgConnection,
-  options: { readonly games: number; readonly from: string; readonly within: string }
+  options: { readonly games: number; readonly from: string; readonly within: string; readonly inOrder?: boolean }
 ) {
-  const { from, games, within } = options
-  const rebuild = games > manyGames
+  const { from, games, inOrder = false, within } = options
+  const share = inOrder ? `n / ${games}::float8` : "random()"
+  const there = yield* readNumber(database, "SELECT reltuples::float8 FROM pg_class WHERE relname = 'game_sessions'")
+  const rebuild = games >= Math.max(manyGames, manyToThose * there)
   const run = (text: string) => database.query(text)
   yield* run("SET session_replication_role = replica")
   yield* run("SET maintenance_work_mem = '512MB'")
@@ -30,7 +37,7 @@ export const fillGames = Effect.fnUntraced(function* (
     WITH game AS (
       INSERT INTO game_sessions (guild_id, title, scheduled_at)
       SELECT 'guild ' || n % 10000, 'Game ' || n,
-        date_trunc('milliseconds', now() + interval '${from}' + random() * interval '${within}')
+        date_trunc('milliseconds', now() + interval '${from}' + ${share} * interval '${within}')
       FROM generate_series(1, ${games}) AS n
       RETURNING id, scheduled_at
     )
