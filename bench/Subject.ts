@@ -180,6 +180,7 @@ export const playRound = Effect.fnUntraced(function* <A = void, E = never>(
 export const playBurst = Effect.fnUntraced(function* (subject: Subject, games: number) {
   const { consumer } = subject
   return yield* Effect.gen(function* () {
+    yield* consumer.clear
     const { clock, planned } = yield* planGames(
       subject,
       Array.from({ length: games }, () => 0),

@@ -24,8 +24,8 @@ export interface Delivery {
 }
 
 export interface Consumer {
-  /** Forgets what was received. */
-  readonly clear: Effect.Effect<void>
+  /** Forgets what was received, and drops what waits. */
+  readonly clear: Effect.Effect<void, BenchError>
   /** Waits for this many different events and returns all deliveries since `clear`. */
   readonly collect: (count: number, limit: Duration.Duration) => Effect.Effect<ReadonlyArray<Delivery>, BenchError>
   /** Runs an effect while nothing is consumed; what came meanwhile is dropped at its end. */
@@ -149,10 +149,13 @@ export const consume = Effect.fnUntraced(function* (
   )
 
   return {
-    clear: Effect.sync(() => {
-      received.length = 0
-      ids.clear()
-    }),
+    clear: Effect.map(
+      broker(() => channel.purgeQueue(queue)),
+      () => {
+        received.length = 0
+        ids.clear()
+      }
+    ),
     collect,
     whileAway,
     waiting,
