@@ -94,7 +94,10 @@ describe("the image", () => {
   it.live("holds no package manager, no node_modules, no source map and no TypeScript", () =>
     Effect.gen(function* () {
       const unwanted = ["node_modules", "npm", "npx", "yarn", "corepack", "*.map", "*.ts", ".npmrc", ".npm", ".env"]
-      assert.deepStrictEqual(yield* find(...unwanted.flatMap((name) => ["-o", "-name", name]).slice(1), "-prune"), [])
+      const named = unwanted.flatMap((name) => ["-o", "-name", name]).slice(1)
+      assert.deepStrictEqual(yield* find("(", ...named, ")", "-prune"), [])
+      const present = yield* find("(", "-name", "entrypoint.sh", "-o", "-name", "main.js", ")")
+      assert.sameMembers([...present], ["/app/entrypoint.sh", "/app/dist/main.js"])
     })
   )
 
@@ -177,8 +180,10 @@ layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
       })
     )
 
-    it.effect("is the command kickoff on its own path", () =>
+    it.effect("is the command kickoff on its own path, where no command leads nowhere", () =>
       Effect.gen(function* () {
+        const dangling = yield* runContainer({ entrypoint: ["find"], command: ["/usr/local", "-xtype", "l"] })
+        assert.deepInclude(dangling, { code: 0, stdout: "" })
         const { code, stdout } = yield* runContainer({ entrypoint: ["kickoff"], command: ["--version"] })
         assert.strictEqual(code, 0)
         assert.include(stdout, packageJson.version)
