@@ -11,7 +11,8 @@ import { basename, delimiter, dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { run } from "../support/commands.ts"
 
-const cache = fileURLToPath(new URL("../../.test/image/", import.meta.url))
+/** Where the stand-in is kept, and the image while it is tested. */
+export const workshop = fileURLToPath(new URL("../../.test/image/", import.meta.url))
 
 /** The Node.js that `npm ci` installed: `package.json` and the Dockerfile name the same version. */
 const node = fileURLToPath(new URL("../../node_modules/node/bin/node", import.meta.url))
@@ -78,13 +79,13 @@ export const baseFiles = async (image: string): Promise<string> => {
   const npm = readFileSync(join(findNpm(), "package.json"), "utf8")
   const recipe = readFileSync(fileURLToPath(import.meta.url), "utf8")
   const key = createHash("sha256").update([image, mirror, npm, recipe].join("\n")).digest("hex").slice(0, 16)
-  const folder = join(cache, `base-${key}`)
+  const folder = join(workshop, `base-${key}`)
   if (existsSync(folder)) return folder
-  await mkdir(cache, { recursive: true })
-  for (const name of await readdir(cache)) {
-    if (name.startsWith("base-")) await rm(join(cache, name), { recursive: true })
+  await mkdir(workshop, { recursive: true })
+  for (const name of await readdir(workshop)) {
+    if (name.startsWith("base-")) await rm(join(workshop, name), { recursive: true })
   }
-  const unfinished = join(cache, `unfinished-${randomBytes(6).toString("hex")}`)
+  const unfinished = join(workshop, `unfinished-${randomBytes(6).toString("hex")}`)
   try {
     await make(unfinished, suite, mirror)
     await rename(unfinished, folder)

@@ -5,13 +5,12 @@
  * machine's npm knows of its registry reaches the build as the Dockerfile's own secret, with a canary in it.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs"
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises"
 import { join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 import { aptInstall } from "../support/apt.ts"
 import { run } from "../support/commands.ts"
-import { baseConfig, baseFiles } from "./baseImage.ts"
+import { baseConfig, baseFiles, workshop } from "./baseImage.ts"
 
 /** What an image says to those that run it. */
 export interface ImageConfig {
@@ -93,7 +92,10 @@ const left = new Set([".git", ".test", ".kickoff", "node_modules", "dist", "cove
 
 /** The repository's files, and beside them what a folder in use has and no image may have. */
 const prepareContext = async (folder: string): Promise<void> => {
-  await cp(repository, folder, { recursive: true, filter: (source) => !left.has(relative(repository, source)) })
+  await mkdir(folder)
+  for (const name of await readdir(repository)) {
+    if (!left.has(name)) await cp(join(repository, name), join(folder, name), { recursive: true })
+  }
   await mkdir(join(folder, "node_modules/left-over"), { recursive: true })
   await mkdir(join(folder, "dist"))
   await mkdir(join(folder, ".git"))
@@ -124,6 +126,18 @@ const baseName = async (): Promise<string> => {
   return bases[0] ?? ""
 }
 
+/** A folder for this run; those of runs that were killed go. */
+const makeFolder = async (): Promise<string> => {
+  await mkdir(workshop, { recursive: true })
+  for (const name of await readdir(workshop)) {
+    const owner = /^run-(\d+)$/.exec(name)?.[1]
+    if (owner !== undefined && !existsSync(`/proc/${owner}`)) await rm(join(workshop, name), { recursive: true })
+  }
+  const folder = join(workshop, `run-${process.pid}`)
+  await mkdir(folder)
+  return folder
+}
+
 interface Manifest {
   readonly layers: ReadonlyArray<{ readonly size: number; readonly digest: string }>
 }
@@ -131,7 +145,7 @@ interface Manifest {
 /** Builds and unpacks the image; `remove` gives the space back. */
 export const buildImage = async (): Promise<{ readonly image: Image; readonly remove: () => Promise<void> }> => {
   await installTools()
-  const folder = await mkdtemp(join(tmpdir(), "kickoff-image-"))
+  const folder = await makeFolder()
   const inside = (name: string) => join(folder, name)
   const storage = ["--root", inside("storage"), "--runroot", inside("run"), "--storage-driver", "vfs"]
   const buildah = async (...args: ReadonlyArray<string>) => (await run("buildah", [...storage, ...args])).trim()

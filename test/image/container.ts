@@ -35,8 +35,9 @@ for device in null zero full random urandom; do
   mount --bind "/dev/$device" "$root/dev/$device"
 done
 mount -o remount,ro "$root/dev"
-exec setpriv --no-new-privs \\
-  unshare --root="$root" --wd="$folder" --setgid="\${user#*:}" --setuid="\${user%:*}" -- "$@"
+exec unshare --root="$root" --wd="$folder" -- \\
+  setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --clear-groups \\
+  --regid="\${user#*:}" --reuid="\${user%:*}" --pdeathsig=KILL -- "$@"
 `
 
 /** The container's process 1, as the machine sees it; `unshare` has no other child. 0 when there is none. */
@@ -56,9 +57,10 @@ export const startContainer = (options: ContainerOptions = {}): ReturnType<typeo
   return startProcess(
     () =>
       spawn(
-        "/usr/bin/unshare",
-        ["--mount", "--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", enter, "enter"].concat(
-          [root, config.WorkingDir, user, writable === true ? "rw" : "ro"],
+        "/usr/bin/setpriv",
+        // When this process dies, so does the container.
+        ["--pdeathsig=KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--"].concat(
+          ["/bin/sh", "-c", enter, "enter", root, config.WorkingDir, user, writable === true ? "rw" : "ro"],
           [...entrypoint, ...command]
         ),
         { cwd: "/", env: { ...given, ...env } }

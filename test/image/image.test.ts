@@ -173,7 +173,9 @@ layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
         assert.match(stdout, /^Uid:\t10001\t10001\t10001\t10001$/m)
         assert.match(stdout, /^Gid:\t10001\t10001\t10001\t10001$/m)
         assert.match(stdout, /^Groups:\s*$/m)
-        assert.match(stdout, /^CapEff:\t0+$/m)
+        for (const set of ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]) {
+          assert.match(stdout, new RegExp(`^${set}:\t0+$`, "m"))
+        }
         assert.match(stdout, /^NoNewPrivs:\t1$/m)
         const write = yield* runContainer({ entrypoint: ["touch"], command: ["/tmp/file"] })
         assert.match(write.stderr, /Read-only file system/)
