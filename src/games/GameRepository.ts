@@ -136,6 +136,10 @@ export class GameRepository extends Context.Service<
         SELECT DISTINCT game.id AS game_id, minutes AS reminder_minutes,
           game.scheduled_at - make_interval(mins => minutes) AS notification_time`
       const eachReminder = sql`unnest(game.reminder_minutes) AS minutes`
+      // The transitions that a status asks for.
+      const wantedTransitions = sql`
+        (VALUES ('SCHEDULED', 'IN_PROGRESS'), ('SCHEDULED', 'COMPLETED'), ('IN_PROGRESS', 'COMPLETED'))
+          AS wanted (status, target_status)`
 
       return GameRepository.of({
         boundLockWaits: Effect.asVoid(sql`SELECT set_config('lock_timeout', '5s', true)`),
@@ -292,26 +296,42 @@ export class GameRepository extends Context.Service<
               hold = NULL, attempts = 0, retry_at = NULL`
         }),
 
+        // Games that lack something are locked in one order, and read as they are then: one that is being cancelled gets
+        // no rows, and one that is being deleted does not make the others fail.
         backfill: Effect.map(
           sql<Backfilled>`
-            WITH transitions AS (
+            WITH game AS MATERIALIZED (
+              SELECT game.* FROM game_sessions AS game
+              WHERE game.status IN ('SCHEDULED', 'IN_PROGRESS') AND (
+                EXISTS (
+                  SELECT FROM ${wantedTransitions}
+                  WHERE wanted.status = game.status AND NOT EXISTS (
+                    SELECT FROM game_status_schedule AS row
+                    WHERE row.game_id = game.id AND row.target_status = wanted.target_status
+                  )
+                ) OR EXISTS (
+                  SELECT FROM ${eachReminder}
+                  WHERE game.status = 'SCHEDULED'
+                    AND game.scheduled_at - make_interval(mins => minutes) > statement_timestamp()
+                    AND NOT EXISTS (
+                      SELECT FROM notification_schedule AS row
+                      WHERE row.game_id = game.id AND row.reminder_minutes = minutes
+                    )
+                )
+              )
+              ORDER BY game.id
+              FOR NO KEY UPDATE
+            ), transitions AS (
               INSERT INTO game_status_schedule (game_id, target_status, transition_time)
-              SELECT game.id, wanted.target_status,
-                CASE wanted.target_status
-                  WHEN 'IN_PROGRESS' THEN game.scheduled_at
-                  ELSE game.scheduled_at + make_interval(mins => game.expected_duration_minutes)
-                END
-              FROM game_sessions AS game
-              JOIN (VALUES ('SCHEDULED', 'IN_PROGRESS'), ('SCHEDULED', 'COMPLETED'), ('IN_PROGRESS', 'COMPLETED'))
-                AS wanted (status, target_status) ON wanted.status = game.status
+              ${plannedTransitions}
+              FROM game ${eachTransition}
+              JOIN ${wantedTransitions} ON wanted.status = game.status AND wanted.target_status = planned.target_status
               ON CONFLICT (game_id, target_status) DO NOTHING
               RETURNING game_id
             ), reminders AS (
               INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time)
-              SELECT DISTINCT game.id, minutes, game.scheduled_at - make_interval(mins => minutes)
-              FROM game_sessions AS game, unnest(game.reminder_minutes) AS minutes
-              WHERE game.status = 'SCHEDULED'
-                AND game.scheduled_at - make_interval(mins => minutes) > statement_timestamp()
+              SELECT * FROM (${wantedReminders} FROM game, ${eachReminder} WHERE game.status = 'SCHEDULED') AS wanted
+              WHERE notification_time > statement_timestamp()
               ON CONFLICT (game_id, reminder_minutes) DO NOTHING
               RETURNING game_id
             )

@@ -1,11 +1,12 @@
 /** The record of what was done, and the proof that is made of it, on a real database. */
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, Layer, Queue } from "effect"
+import { DateTime, Deferred, Duration, Effect, Fiber, Layer, Queue } from "effect"
 import { SqlClient } from "effect/sql"
 import { GameRepository } from "../../src/games/GameRepository.ts"
 import { Games } from "../../src/games/Games.ts"
 import { LedgerRepository } from "../../src/ledger/LedgerRepository.ts"
 import { isClean, verify } from "../../src/ledger/Verification.ts"
+import { Database } from "../../src/postgres/Database.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import { eventually, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 
@@ -218,6 +219,42 @@ describe("backfill", () => {
       ])
     }).pipe(Effect.provide(layer()))
   )
+
+  for (const change of ["cancelled", "deleted"] as const) {
+    it.live(`plans nothing for a game that is just being ${change}, and what the others lack`, () =>
+      Effect.gen(function* () {
+        const repository = yield* GameRepository
+        const database = yield* Database
+        const sql = yield* SqlClient.SqlClient
+        const going = yield* insertGame(3_600_000)
+        const other = yield* insertGame(3_600_000)
+        const held = yield* Deferred.make<void>()
+        const release = yield* Deferred.make<void>()
+        const changing = yield* Effect.forkChild(
+          database.transaction(
+            Effect.gen(function* () {
+              yield* change === "cancelled"
+                ? sql`UPDATE game_sessions SET status = 'CANCELLED' WHERE id = ${going}`
+                : sql`DELETE FROM game_sessions WHERE id = ${going}`
+              yield* Deferred.succeed(held, undefined)
+              yield* Deferred.await(release)
+            })
+          )
+        )
+        yield* Deferred.await(held)
+        const planning = yield* Effect.forkChild(repository.backfill)
+        yield* eventually(
+          sql`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+          (waiting) => waiting.length === 1
+        )
+        yield* Deferred.succeed(release, undefined)
+        yield* Fiber.join(changing)
+        assert.strictEqual((yield* Fiber.join(planning)).games, 1)
+        const planned = yield* sql`SELECT DISTINCT game_id FROM game_status_schedule`
+        assert.deepStrictEqual(planned, [{ game_id: other }])
+      }).pipe(Effect.provide(layer()))
+    )
+  }
 })
 
 describe("the retention", () => {
