@@ -341,6 +341,9 @@ describe.concurrent("the running service", () => {
       Effect.gen(function* () {
         const world = yield* makeWorld
         const service = yield* world.start()
+        // By then its loops have looked, and rest.
+        const game = yield* plan(service, -1000)
+        yield* world.nextOf("game.started", game.id)
         const [elapsed, ended] = yield* Effect.timed(Effect.andThen(service.kill(signal), service.ended))
         assert.deepStrictEqual(ended, { code: 0, signal: null })
         assert.isBelow(Duration.toMillis(elapsed), 1000)

@@ -9,8 +9,8 @@ export const living: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: dueLoop.source,
-        find: "Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit)\n          )",
-        put: "Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit)\n          ).pipe(Effect.uninterruptible)"
+        find: "Effect.as(Effect.sleep(Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit)",
+        put: "Effect.uninterruptible(Effect.as(Effect.sleep(Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit))"
       }
     ],
     caughtBy: {
@@ -182,7 +182,13 @@ export const living: ReadonlyArray<Protection> = [
   {
     pitfalls: [43],
     name: "addresses are redacted from the moment they are read",
-    takenOut: [{ file: settings.source, find: "Option.some(Redacted.make(text))", put: "Option.some(text as never)" }],
+    takenOut: [
+      {
+        file: settings.source,
+        find: "Option.some(Redacted.make(text))",
+        put: "Option.some(Redacted.make(text, { label: text }))"
+      }
+    ],
     caughtBy: {
       [settings.test]: [
         "DATABASE_URL is kept redacted",
