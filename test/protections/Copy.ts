@@ -37,15 +37,16 @@ export const run = Effect.fn("Copy.run")(function* (
   return { code: yield* child.exitCode, output }
 }, Effect.scoped)
 
-/** Makes a copy with these changes, which lives as long as the scope, and returns its folder. */
+/** Copies a folder with these changes; the copy lives as long as the scope. Returns its folder. */
 export const makeCopy = (
+  from: string,
   changes: ReadonlyArray<Change>
 ): Effect.Effect<string, ProofError, Scope.Scope | ChildProcessSpawner.ChildProcessSpawner> =>
   Effect.gen(function* () {
     const folder = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const folder = mkdtempSync(join(tmpdir(), "kickoff-protections-"))
-        cpSync(root, folder, { recursive: true, filter: (path) => !left.has(basename(path)) })
+        cpSync(from, folder, { recursive: true, filter: (path) => !left.has(basename(path)) })
         symlinkSync(join(root, "node_modules"), join(folder, "node_modules"))
         return folder
       }),

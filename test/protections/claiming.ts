@@ -314,6 +314,20 @@ export const claiming: ReadonlyArray<Protection> = [
     }
   },
   {
+    pitfalls: [44],
+    name: "the doctor names who keeps old versions of rows",
+    takenOut: [
+      {
+        file: "src/operations/DiagnosisRepository.ts",
+        find: "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+        put: "AND pid <> pg_backend_pid() AND backend_type = 'walsender'"
+      }
+    ],
+    caughtBy: {
+      "test/integration/doctor.test.ts": ["a transaction that keeps old versions of rows, by its application"]
+    }
+  },
+  {
     pitfalls: [46],
     name: "the clock waits for no row lock",
     takenOut: [

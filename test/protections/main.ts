@@ -10,7 +10,7 @@ import { CliError, Command, Flag } from "effect/cli"
 import packageJson from "../../package.json" with { type: "json" }
 import { embeddedBinaries, find15, startPostgres } from "../support/postgres.ts"
 import { makeBroker } from "../support/rabbitmq.ts"
-import { makeCopy } from "./Copy.ts"
+import { makeCopy, root } from "./Copy.ts"
 import { ProofError } from "./ProofError.ts"
 import type { Protection, Tests } from "./Protection.ts"
 import { protections } from "./protections.ts"
@@ -67,9 +67,13 @@ const holds = ({ verdicts }: Proof): boolean =>
 
 const secondsSince = (began: number) => Effect.map(Clock.currentTimeMillis, (now) => Math.round((now - began) / 1000))
 
-const prove = Effect.fnUntraced(function* (protection: Protection, servers: Readonly<Record<string, string>>) {
+const prove = Effect.fnUntraced(function* (
+  protection: Protection,
+  untouched: string,
+  servers: Readonly<Record<string, string>>
+) {
   const began = yield* Clock.currentTimeMillis
-  const verdicts = yield* makeCopy(protection.takenOut).pipe(
+  const verdicts = yield* makeCopy(untouched, protection.takenOut).pipe(
     Effect.flatMap((folder) => judge(folder, protection.caughtBy, servers, { workers: 1 })),
     Effect.scoped,
     Effect.result
@@ -123,7 +127,8 @@ const testProtections = Command.make(
     const servers = yield* startServers
 
     yield* Console.error("The tests as they are …")
-    const untouched = yield* makeCopy([])
+    // All are made of one copy: somebody may work on the project meanwhile.
+    const untouched = yield* makeCopy(root, [])
     const before = yield* judge(untouched, union(chosen), servers, { workers, patience: Duration.minutes(15) })
     const ill = before.filter(({ outcome }) => outcome !== "passed")
     if (ill.length > 0) {
@@ -136,7 +141,7 @@ const testProtections = Command.make(
     const proofs = yield* Effect.forEach(
       chosen,
       (protection) =>
-        Effect.tap(prove(protection, servers), (proof) =>
+        Effect.tap(prove(protection, untouched, servers), (proof) =>
           Effect.gen(function* () {
             const count = yield* Ref.updateAndGet(done, (n) => n + 1)
             yield* Console.error(

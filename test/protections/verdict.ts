@@ -113,9 +113,9 @@ const find = (report: Report, folder: string, file: string, test: string): Reado
       file,
       test: found.length === 1 ? test : [...ancestorTitles, title].join(" > "),
       outcome,
-      said: oneLine(said === "" ? `it was ${status}; ${suite?.message ?? ""}` : said)
+      said: oneLine(said === "" ? (suite?.message ?? "") : said)
     }
   })
 }
 
-const oneLine = (text: string): string => (text.split("\n")[0] ?? "").slice(0, 200)
+const oneLine = (text: string): string => text.replaceAll(/\s+/g, " ").trim().slice(0, 160)
