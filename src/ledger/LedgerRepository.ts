@@ -121,30 +121,33 @@ export class LedgerRepository extends Context.Service<
             WHERE done = FALSE AND (hold IS NULL OR hold = 'retry')
               AND due < statement_timestamp() - ${patience}::interval`),
 
+        // What is missing comes first and once, here and below: a join of all with all may compare each with each, when the
+        // planner does not know how many there are by now.
         findUnrecorded: (window) =>
           find(sql`
-            SELECT row.game_id, row.id AS source_id,
-              row.kind || ' ' || row.target || ' was done at ' || row.done_at || ' and is not in the ledger' AS detail
-            FROM (${rows}) AS row
-            LEFT JOIN (
-              SELECT unnest(source_ids) AS source_id FROM ledger WHERE ${bounds(widened(window))}
-            ) AS recorded ON recorded.source_id = row.id
-            WHERE row.done AND recorded.source_id IS NULL
-              AND row.done_at >= ${toDate(window.from)}::timestamptz AND row.done_at < ${toDate(window.to)}::timestamptz`),
+            WITH done AS (
+              SELECT game_id, id, kind || ' ' || target || ' was done at ' || done_at || ' and is not in the ledger' AS detail
+              FROM (${rows}) AS row
+              WHERE done AND done_at >= ${toDate(window.from)}::timestamptz AND done_at < ${toDate(window.to)}::timestamptz
+            ), missing AS MATERIALIZED (
+              SELECT id FROM done EXCEPT SELECT unnest(source_ids) FROM ledger WHERE ${bounds(widened(window))}
+            )
+            SELECT game_id, id AS source_id, detail FROM missing JOIN done USING (id)`),
 
         findUntold: (window) =>
           find(sql`
-            SELECT effect.game_id, effect.source_id,
-              effect.kind || ' ' || effect.target || ' of ' || effect.recorded_at || ' lost its event ' || effect.event_id
-                AS detail
-            FROM (${effects(window)}) AS effect
-            LEFT JOIN (
-              SELECT unnest(event_ids) AS event_id FROM confirmations
-              WHERE confirmed_at >= ${toDate(window.from)}::timestamptz
-              UNION ALL SELECT event_id FROM outbox
-              UNION ALL SELECT source_id FROM dead_letters WHERE kind = 'event'
-            ) AS told ON told.event_id = effect.event_id
-            WHERE effect.event_id IS NOT NULL AND told.event_id IS NULL`),
+            WITH effect AS (${effects(window)}), missing AS MATERIALIZED (
+              SELECT event_id FROM effect WHERE event_id IS NOT NULL
+              EXCEPT
+              (
+                SELECT unnest(event_ids) FROM confirmations WHERE confirmed_at >= ${toDate(window.from)}::timestamptz
+                UNION ALL SELECT event_id FROM outbox
+                UNION ALL SELECT source_id FROM dead_letters WHERE kind = 'event'
+              )
+            )
+            SELECT game_id, source_id,
+              kind || ' ' || target || ' of ' || recorded_at || ' lost its event ' || event_id AS detail
+            FROM missing JOIN effect USING (event_id)`),
 
         findUnplanned: () =>
           find(sql`

@@ -178,6 +178,43 @@ describe("verify", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.live("compares thousands of rows in time that the planner does not know of yet", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const database = yield* Database
+      const play = (ago: string) =>
+        database.transaction(
+          Effect.gen(function* () {
+            // Without triggers and keys being checked, which would only take time.
+            yield* sql`SET LOCAL session_replication_role = replica`
+            yield* sql`
+              INSERT INTO game_status_schedule (game_id, target_status, transition_time, executed, executed_at, outcome)
+              SELECT gen_random_uuid(), 'IN_PROGRESS', due, TRUE, due, 'applied'
+              FROM generate_series(1, 20000), (SELECT now() - ${ago}::interval AS due)`
+            yield* sql`
+              INSERT INTO ledger (recorded_at, replica, kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids)
+              SELECT executed_at, 'r', 'status-transition', ARRAY[id], ARRAY[game_id], ARRAY[target_status],
+                ARRAY[transition_time], ARRAY[outcome], ARRAY[0], ARRAY[gen_random_uuid()]
+              FROM game_status_schedule WHERE transition_time = now() - ${ago}::interval`
+            yield* sql`
+              INSERT INTO confirmations (confirmed_at, replica, event_ids)
+              SELECT recorded_at, 'r', event_ids FROM ledger WHERE recorded_at = now() - ${ago}::interval`
+          })
+        )
+      yield* Effect.forEach(
+        ["game_status_schedule", "ledger", "confirmations"],
+        (table) => sql`ALTER TABLE ${sql(table)} SET (autovacuum_enabled = false)`
+      )
+      yield* play("1 day")
+      yield* sql`ANALYZE`
+      yield* play("30 seconds")
+      // Comparing each with each would take longer than a statement may.
+      const { found, report } = yield* findings
+      assert.deepStrictEqual(found, {})
+      assert.strictEqual(report.effects, 20_000)
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.live("finds what is overdue, and leaves alone what rests as a dead letter", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
