@@ -28,6 +28,8 @@ interface Told {
   readonly id: string
   /** Zero for a reminder, which is no step of the game. */
   readonly version: number
+  /** When it was received for the first time, milliseconds since 1970. */
+  readonly at: number
 }
 
 /** What the consumer knows of one game. A long run has half a million of them, and forgets none: hence no sets and maps. */
@@ -107,8 +109,8 @@ export class Tally {
     return (this.#games.get(game)?.told ?? []).map(({ id }) => id)
   }
 
-  hasTransition(game: string, target: string): boolean {
-    return this.#wasTold(game, target === "IN_PROGRESS" ? "game.started" : "game.completed")
+  hasTransition(game: string, target: string, before = Number.POSITIVE_INFINITY): boolean {
+    return this.#wasTold(game, target === "IN_PROGRESS" ? "game.started" : "game.completed", before)
   }
 
   /** When the start was due by its event; null if it was by hand or has not been received. */
@@ -154,7 +156,7 @@ export class Tally {
           ? `${type} ${data.version}`
           : type
     if (this.#wasTold(subject, what)) this.#object("twice", `${subject}: two events tell of ${what}`)
-    known.told.push({ what, id, version: type === "game.reminder_due" ? 0 : data.version })
+    known.told.push({ what, id, version: type === "game.reminder_due" ? 0 : data.version, at })
 
     if (due !== null && (at < due || Date.parse(time) < due)) {
       this.#object("early", `${subject}: ${what} was due at ${due}, done at ${time}, received at ${at}`)
@@ -173,8 +175,8 @@ export class Tally {
     this.#receipts.push({ game: subject, due: Math.max(due, known.plannedAt), at })
   }
 
-  #wasTold(game: string, what: string): boolean {
-    return this.#games.get(game)?.told.some((told) => told.what === what) === true
+  #wasTold(game: string, what: string, before = Number.POSITIVE_INFINITY): boolean {
+    return this.#games.get(game)?.told.some((told) => told.what === what && told.at < before) === true
   }
 
   #object(offence: keyof Offences, example: string): void {

@@ -2,7 +2,7 @@
  * Holds what the database shows against what the consumer received, and lets `verify` hold the record against the
  * promises. Neither of the two believes the other.
  */
-import { DateTime, Effect, Schedule } from "effect"
+import { Clock, DateTime, Effect, Schedule } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { LedgerRepository } from "../../src/ledger/LedgerRepository.ts"
 import { verify } from "../../src/ledger/Verification.ts"
@@ -173,6 +173,7 @@ export const finalAudit = Effect.fnUntraced(function* (began: DateTime.Utc, load
 
 const compareAll = Effect.fnUntraced(function* (load: Load, tally: Tally) {
   const sql = yield* SqlClient.SqlClient
+  const began = yield* Clock.currentTimeMillis
   const rows = yield* sql<{
     readonly id: string
     readonly target: string
@@ -191,9 +192,11 @@ const compareAll = Effect.fnUntraced(function* (load: Load, tally: Tally) {
   const present = new Set<string>()
   for (const { applied, by_hand, due, id, target } of rows) {
     present.add(id)
-    const received = tally.hasTransition(id, target)
-    if (received && !applied) stale.push(`${id}: became ${target} although its schedule does not say so`)
-    if (!received && applied) lost.push(`${id}: ${target} was never received`)
+    // What was received meanwhile is in none of the rows.
+    if (!applied && tally.hasTransition(id, target, began)) {
+      stale.push(`${id}: became ${target} although its schedule does not say so`)
+    }
+    if (applied && !tally.hasTransition(id, target)) lost.push(`${id}: ${target} was never received`)
     const startDue = tally.startDue(id)
     if (target === "IN_PROGRESS" && applied && !by_hand && startDue !== null && startDue !== due) {
       stale.push(`${id}: was started for ${startDue}, and its schedule says ${due}`)
