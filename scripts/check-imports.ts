@@ -24,7 +24,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   ledger: ["postgres", "observability"],
   deadLetters: ["postgres", "observability", "outbox"],
   operations: ["postgres", "observability", "outbox"],
-  http: ["games", "deadLetters", "postgres", "observability", "messaging", "package.json"],
+  http: ["games", "deadLetters", "operations", "postgres", "observability", "messaging", "package.json"],
   cli: [
     "ledger",
     "operations",

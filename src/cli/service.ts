@@ -19,6 +19,8 @@ import * as Retention from "../ledger/Retention.ts"
 import { Health } from "../observability/Health.ts"
 import * as Logging from "../observability/logging.ts"
 import { ProcessMetrics } from "../observability/ProcessMetrics.ts"
+import { DatabaseMetrics } from "../operations/DatabaseMetrics.ts"
+import { DatabaseMetricsRepository } from "../operations/DatabaseMetricsRepository.ts"
 import { OutboxRepository } from "../outbox/OutboxRepository.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import * as Relay from "../outbox/Relay.ts"
@@ -116,6 +118,10 @@ const publisherLayer = Layer.unwrap(
   })
 )
 
+/** A session for the same few statements all the time, like those of a loop. */
+const steadySession = ({ pooler, url }: Addresses, name: Role | "metrics") =>
+  Database.layer({ url, connections: 1, name, pooler, steady: true })
+
 const layer = (addresses: Addresses) => {
   const { listenUrl, pooler, url } = addresses
   const session = (name: string) => Database.layer({ url, connections: 1, name, pooler })
@@ -129,6 +135,12 @@ const layer = (addresses: Addresses) => {
       Layer.provide(Games.layer),
       Layer.provide(DeadLetters.layer),
       Layer.provide(ProcessMetrics.layer),
+      Layer.provide(
+        DatabaseMetrics.layer.pipe(
+          Layer.provide(DatabaseMetricsRepository.layer),
+          Layer.provide(steadySession(addresses, "metrics"))
+        )
+      ),
       Layer.provide(Readiness.layer.pipe(Layer.provide(session("readiness"))))
     ),
     LedgerRepository.layer
@@ -145,10 +157,6 @@ const tryOut = (url: string): string =>
   `curl -X POST ${url}/v1/games -H 'content-type: application/json' -d '{"guild_id":"demo","title":"My first game",` +
   `"scheduled_at":"'"$(node -p 'new Date(Date.now()+1e4).toISOString()')"'"}'`
 
-/** The session of a loop, opened only by processes that run it. */
-const loopSession = ({ pooler, url }: Addresses, role: Role) =>
-  Database.layer({ url, connections: 1, name: role, pooler, steady: true })
-
 const runDaemons = (addresses: Addresses) =>
   Effect.gen(function* () {
     const { roles } = yield* Settings
@@ -157,8 +165,9 @@ const runDaemons = (addresses: Addresses) =>
     const publisher = yield* Publisher
     const signal = yield* OutboxSignal
     const whenPlayed = <E, R>(role: Role, daemon: Effect.Effect<never, E, R>) => (roles.includes(role) ? [daemon] : [])
+    /** Opened only by processes that run the loop. */
     const on = <R, E, RIn>(role: Role, repository: Layer.Layer<R, E, RIn>) =>
-      Layer.provide(repository, loopSession(addresses, role))
+      Layer.provide(repository, steadySession(addresses, role))
 
     yield* Effect.logInfo(`Ready on ${http.url}${roles.includes("api") ? `, documentation on ${http.url}/docs` : ""}`)
     if (addresses.embedded && roles.includes("api"))

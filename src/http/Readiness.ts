@@ -4,12 +4,13 @@
  * One question to the database serves all who ask meanwhile, and nobody waits for its answer longer than two seconds.
  * It has a connection of its own: where all of the pool waits for locks, the database is there all the same.
  */
-import { Context, Duration, Effect, Fiber, Layer, Option, Result, Scope } from "effect"
+import { Context, Duration, Effect, Layer, Option, Result } from "effect"
 import type { SqlError } from "effect/sql"
 import { Publisher } from "../messaging/Publisher.ts"
 import { Database, describeSqlError } from "../postgres/Database.ts"
 import { Listener } from "../postgres/Listener.ts"
 import { latestMigration } from "../postgres/migrations.ts"
+import { shareQuestion } from "../postgres/sharedQuestion.ts"
 import type { Component, Components } from "./api/OperationsApi.ts"
 import { ReadinessRepository } from "./ReadinessRepository.ts"
 
@@ -33,18 +34,7 @@ export class Readiness extends Context.Service<Readiness, { readonly check: Effe
       const database = yield* Database
       const listener = yield* Listener
       const publisher = yield* Publisher
-      const scope = yield* Scope.Scope
-      let asking: Fiber.Fiber<Result.Result<number, SqlError.SqlError>> | undefined
-
-      const ask = Effect.gen(function* () {
-        asking ??= yield* repository.appliedMigration.pipe(
-          database.within(abandonAfter),
-          Effect.result,
-          Effect.ensuring(Effect.sync(() => (asking = undefined))),
-          Effect.forkIn(scope)
-        )
-        return yield* Effect.timeoutOption(Fiber.join(asking), patience)
-      })
+      const ask = yield* shareQuestion(database.within(abandonAfter)(repository.appliedMigration), patience)
 
       const check = Effect.gen(function* () {
         const answer = yield* ask

@@ -5,6 +5,7 @@
  * `Metric.withAttributes`; whoever updates a series often makes it once, because attributes make a key that is costly.
  */
 import { Effect, Metric } from "effect"
+import { DeadLetterKind } from "../domain/DeadLetter.ts"
 import type { GameEventType } from "../domain/GameEvent.ts"
 import type { Role } from "../Settings.ts"
 
@@ -53,6 +54,13 @@ const rowOutcomes = {
   notification: ["sent", "skipped", "failed", "parked"]
 } as const
 
+/** What the clock tells of. */
+const timedEvents = [
+  "game.started",
+  "game.completed",
+  "game.reminder_due"
+] as const satisfies ReadonlyArray<GameEventType>
+
 const eventOutcomes = ["confirmed", "refused", "parked"] as const
 
 // --- on time --------------------------------------------------------------------------------------------------------
@@ -65,7 +73,7 @@ export const committedLateness = histogram("kickoff_lateness_committed_seconds",
 
 export const confirmedLateness = histogram("kickoff_lateness_confirmed_seconds", {
   description: "Due time to the broker's confirm of the event that tells of it",
-  labels: { type: ["game.started", "game.completed", "game.reminder_due"] satisfies ReadonlyArray<GameEventType> },
+  labels: { type: timedEvents },
   boundaries: latencyBoundaries
 })
 
@@ -128,6 +136,88 @@ export const listenerUp = gauge("kickoff_listener_up", {
 export const heartbeatSeconds = histogram("kickoff_listener_heartbeat_seconds", {
   description: "Round trip of a notification to ourselves on the LISTEN session",
   boundaries: latencyBoundaries
+})
+
+// --- what only the database knows -----------------------------------------------------------------------------------
+
+const exactly = "exact up to 10,000, then the server's estimate"
+
+export const pendingRows = gauge("kickoff_pending_rows", {
+  description: `Schedule rows that are still to be done and do not rest; ${exactly}`,
+  labels: { kind: kinds }
+})
+
+export const overdueRows = gauge("kickoff_overdue_rows", {
+  description: "Those of them that are due by now, by the database's clock; counted up to 10,000",
+  labels: { kind: kinds }
+})
+
+export const nextDue = gauge("kickoff_next_due_seconds", {
+  description: "Time until the earliest of them is due, negative when it is; missing while there is none",
+  labels: { kind: kinds }
+})
+
+export const restingRows = gauge("kickoff_resting_rows", {
+  description: "Schedule rows that failed and are tried again, or that wait for another one; counted up to 10,000",
+  labels: { kind: kinds, hold: ["retry", "waiting"] }
+})
+
+export const outboxEvents = gauge("kickoff_outbox_events", {
+  description: `Events that are committed and not confirmed yet; ${exactly}`
+})
+
+export const outboxRefused = gauge("kickoff_outbox_refused_events", {
+  description: "Those of them that the broker has refused and that are tried again; counted up to 10,000"
+})
+
+export const outboxOldest = gauge("kickoff_outbox_oldest_seconds", {
+  description: "For how long the first event of the outbox has been waiting; 0 while it is empty"
+})
+
+export const openLetters = gauge("kickoff_dead_letters_open", {
+  description: "Dead letters that nobody has settled; counted up to 10,000 together",
+  labels: { kind: DeadLetterKind.literals }
+})
+
+export const databaseUp = gauge("kickoff_database_up", {
+  description: "1 if the database answered when this process last asked for its metrics, within a second"
+})
+
+export const databaseRoundTrip = gauge("kickoff_database_round_trip_seconds", {
+  description: "Duration of a question to the database that costs nothing"
+})
+
+export const clockOffset = gauge("kickoff_clock_offset_seconds", {
+  description: "How far the clock of this process is ahead of the database's; only the database's decides what is due"
+})
+
+const tableLabels = { table: "a table of Kickoff" }
+
+export const tableDeadRows = gauge("kickoff_table_dead_rows", {
+  description: "Rows that are gone and not vacuumed yet, by the server's statistics",
+  labels: tableLabels
+})
+
+export const tableLiveRows = gauge("kickoff_table_live_rows", {
+  description: "Rows that are there, by the server's statistics",
+  labels: tableLabels
+})
+
+const holderLabels = { application: "whose it is, once it lasts for 30 seconds; else empty" }
+
+export const xminAge = gauge("kickoff_xmin_age_transactions", {
+  description: "Transactions since the oldest snapshot that vacuum must respect, in this database",
+  labels: holderLabels
+})
+
+export const xminHeld = gauge("kickoff_xmin_held_seconds", {
+  description: "For how long that snapshot has been held; missing where the database does not tell this role",
+  labels: holderLabels
+})
+
+export const databaseMetricsErrors = counter("kickoff_database_metrics_errors_total", {
+  description: "Questions for these metrics that failed",
+  labels: { error: "the error's tag" }
 })
 
 // --- HTTP -----------------------------------------------------------------------------------------------------------
@@ -206,21 +296,23 @@ export const activeResources = gauge("nodejs_active_resources", {
   labels: { type: "Node.js' name of it, like TCPSocketWrap or Timeout" }
 })
 
-/** Counts from zero what the loops of these roles count, so that the first of anything is seen as an increase. */
+/** Shows what these roles count and measure from zero on, so that the first of anything is seen as an increase. */
 export const startCounting = (roles: ReadonlyArray<Role>): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const played = (role: Role) => roles.includes(role)
-    yield* Metric.update(listenerUp, 0)
+    // A series is there once its value has been read.
+    const start = (metric: Metric.Metric<number, unknown>, attributes: Metric.Metric.AttributeSet) =>
+      Metric.value(Metric.withAttributes(metric, attributes))
+    yield* start(listenerUp, {})
     for (const [index, loop] of scheduleLoops.entries()) {
       const kind = kinds[index]
-      if (kind === undefined || !played(loop)) continue
-      for (const outcome of rowOutcomes[kind]) {
-        yield* Metric.update(Metric.withAttributes(scheduleRows, { kind, outcome }), 0)
-      }
-      for (const cause of scheduleWakeUps) yield* Metric.update(Metric.withAttributes(wakeUps, { loop, cause }), 0)
+      if (kind === undefined || !roles.includes(loop)) continue
+      for (const outcome of rowOutcomes[kind]) yield* start(scheduleRows, { kind, outcome })
+      for (const cause of scheduleWakeUps) yield* start(wakeUps, { loop, cause })
+      for (const metric of [committedLateness, batchSeconds, batchRows]) yield* start(metric, { kind })
     }
-    if (!played("outbox")) return
-    yield* Metric.update(relayLeader, 0)
-    for (const outcome of eventOutcomes) yield* Metric.update(Metric.withAttributes(events, { outcome }), 0)
-    for (const cause of relayWakeUps) yield* Metric.update(Metric.withAttributes(wakeUps, { loop: "outbox", cause }), 0)
+    if (!roles.includes("outbox")) return
+    yield* start(relayLeader, {})
+    for (const outcome of eventOutcomes) yield* start(events, { outcome })
+    for (const cause of relayWakeUps) yield* start(wakeUps, { loop: "outbox", cause })
+    for (const type of timedEvents) yield* start(confirmedLateness, { type })
   })

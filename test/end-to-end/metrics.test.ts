@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Redacted } from "effect"
 import { inject } from "vitest"
 import * as Metrics from "../../src/observability/Metrics.ts"
-import { eventually } from "../support/games.ts"
+import { eventually, insertGame, insertReminder } from "../support/games.ts"
 import { metricOf, readSamples, type Sample } from "../support/metrics.ts"
 import { promtool } from "../support/promtool.ts"
 import { type Service, startService } from "../support/service.ts"
@@ -33,15 +33,10 @@ const busyService = Effect.gen(function* () {
   yield* service.post("/v1/games", {
     guild_id: "guild",
     title: "Friday raid",
-    scheduled_at: new Date(now + 60_500).toISOString(),
-    reminder_minutes: [1]
-  })
-  yield* service.post("/v1/games", {
-    guild_id: "guild",
-    title: "Friday raid",
     scheduled_at: new Date(now).toISOString(),
     expected_duration_minutes: 0
   })
+  yield* insertReminder(yield* insertGame(3_600_000), 60, 0)
   yield* service.get("/no/such/route")
   const confirmed = (text: string, type: string) =>
     readSamples(text).some(

@@ -7,6 +7,8 @@ import { Readiness } from "../../src/http/Readiness.ts"
 import { type BrokerState, Publisher } from "../../src/messaging/Publisher.ts"
 import { Health } from "../../src/observability/Health.ts"
 import { ProcessMetrics } from "../../src/observability/ProcessMetrics.ts"
+import { DatabaseMetrics } from "../../src/operations/DatabaseMetrics.ts"
+import { DatabaseMetricsRepository } from "../../src/operations/DatabaseMetricsRepository.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
 import { Listener } from "../../src/postgres/Listener.ts"
 import { Settings } from "../../src/Settings.ts"
@@ -67,10 +69,14 @@ export const surroundingsLayer = Layer.effectContext(
   })
 )
 
+const databaseMetrics = DatabaseMetrics.layer.pipe(Layer.provide(DatabaseMetricsRepository.layer))
+
 /** The server with everything it needs but a database. */
 export const serverLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
   HttpServer.layer.pipe(
-    Layer.provideMerge(Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer, ProcessMetrics.layer)),
+    Layer.provideMerge(
+      Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer, ProcessMetrics.layer, databaseMetrics)
+    ),
     Layer.provideMerge(Layer.mergeAll(Health.layer, signalLayer, surroundingsLayer)),
     Layer.provideMerge(Settings.layerWith({ httpPort: 0, ...settings }))
   )

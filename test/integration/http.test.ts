@@ -682,6 +682,10 @@ layer(TestDatabase.layer, { excludeTestServices: true })("A database that goes a
         )
         for (const answer of answers) assertProblem(answer, 503)
         assert.isBelow(Duration.toMillis(lasted), 3000)
+        const [scraped, metrics] = yield* Effect.timed(request("GET", "/metrics"))
+        assert.isBelow(Duration.toMillis(scraped), 3000)
+        assert.include(metrics.text, "kickoff_database_up 0\n")
+        assert.notInclude(metrics.text, "kickoff_outbox_events")
         yield* proxy.close
       }).pipe(Effect.provide(server))
     }).pipe(Effect.scoped)

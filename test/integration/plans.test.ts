@@ -7,6 +7,7 @@
 import { assert, describe, layer, type Vitest } from "@effect/vitest"
 import { Duration, Effect, Layer } from "effect"
 import { SqlClient, type SqlError, Statement } from "effect/sql"
+import { countedExactly, DatabaseMetricsRepository } from "../../src/operations/DatabaseMetricsRepository.ts"
 import { OutboxRepository, type WaitingEvent } from "../../src/outbox/OutboxRepository.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import type { DueRepository } from "../../src/scheduling/DueRepository.ts"
@@ -19,6 +20,9 @@ const games = 100_000
 
 /** Events that wait; two of each game. */
 const events = 200_000
+
+/** Dead letters; every other one is settled. */
+const letters = 60_000
 
 interface Node {
   readonly "Node Type": string
@@ -222,6 +226,10 @@ const fill = Effect.fnUntraced(function* (first: string) {
           ORDER BY transition_time LIMIT 100
         )`
       yield* sql`
+        INSERT INTO dead_letters (kind, source_id, error, message, attempts, payload, resolved_at)
+        SELECT 'event', gen_random_uuid(), 'EventRefused', 'refused', 8, '{}', CASE WHEN n % 2 = 0 THEN now() END
+        FROM generate_series(1, ${letters}::int) AS n`
+      yield* sql`
         UPDATE outbox SET attempts = 1, retry_at = now() + (id % 2) * interval '20 seconds'
         WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT 200)`
     })
@@ -234,7 +242,8 @@ const filled = (first: string) =>
     Layer.effectDiscard(Effect.andThen(quieten, fill(first))),
     StatusTransitionRepository.layer,
     NotificationRepository.layer,
-    OutboxRepository.layer
+    OutboxRepository.layer,
+    DatabaseMetricsRepository.layer
   ).pipe(Layer.provideMerge(TestDatabase.layerWith({ connections: 1 })))
 
 /** Lets the server gather statistics. */
@@ -264,7 +273,8 @@ layer(
     Layer.effectDiscard(quieten),
     StatusTransitionRepository.layer,
     NotificationRepository.layer,
-    OutboxRepository.layer
+    OutboxRepository.layer,
+    DatabaseMetricsRepository.layer
   ).pipe(Layer.provideMerge(TestDatabase.layerWith({ connections: 1, steady: true }))),
   { timeout: "120 seconds" }
 )("when they were planned while the tables were empty", (it) => {
@@ -291,19 +301,42 @@ layer(
         )
       }
       effects.push((yield* StatusTransitionRepository).releaseStalled)
+      const metrics = yield* DatabaseMetricsRepository
+      const early = (yield* Effect.forEach(questions(metrics), statementsOf)).flat()
       const sent = (yield* Effect.forEach(effects, statementsOf)).flat()
       yield* Effect.forEach(sent, (statement, index) => prepare(`early_${index}`, statement))
+      yield* Effect.forEach(early, (statement, index) => prepare(`asked_${index}`, statement))
       yield* fill("-1 year")
       yield* Effect.forEach(sent, (statement, index) =>
         Effect.map(rolledBack(planOf(`early_${index}`, statement)), (plan) => assertBound(10_000, plan, statement.text))
+      )
+      yield* Effect.forEach(early, (statement, index) =>
+        Effect.map(rolledBack(planOf(`asked_${index}`, statement)), (plan) =>
+          assertBound(questionReads, plan, statement.text)
+        )
       )
     })
   )
 })
 
+/** What the metrics ask of tables. */
+const questions = (metrics: DatabaseMetricsRepository["Service"]) => [
+  metrics.listBacklogs({ "status-transition": -1, notification: -1 }),
+  metrics.outbox,
+  metrics.countOpenLetters
+]
+
+/** Most rows that one of them reads: the heads of both schedules, and what rests. */
+const questionReads = 2 * countedExactly + 1000
+
 function statements(
   it: Vitest.MethodsNonLive<
-    StatusTransitionRepository | NotificationRepository | OutboxRepository | SqlClient.SqlClient | Database
+    | StatusTransitionRepository
+    | NotificationRepository
+    | OutboxRepository
+    | DatabaseMetricsRepository
+    | SqlClient.SqlClient
+    | Database
   >
 ) {
   const kinds: ReadonlyArray<{
@@ -372,6 +405,12 @@ function statements(
   it.effect("releasing waiting completions reads those that wait", () =>
     Effect.gen(function* () {
       yield* assertReads(500, (yield* StatusTransitionRepository).releaseStalled)
+    })
+  )
+
+  it.effect("the questions for the metrics read so many rows at most", () =>
+    Effect.gen(function* () {
+      for (const question of questions(yield* DatabaseMetricsRepository)) yield* assertReads(questionReads, question)
     })
   )
 

@@ -45,6 +45,8 @@ describe("a metric", () => {
       assert.include(series, "kickoff_wakeups_total,outbox,notify")
       assert.include(series, "kickoff_events_total,parked")
       assert.include(series, "kickoff_relay_leader")
+      assert.include(series, "kickoff_lateness_committed_seconds,notification")
+      assert.include(series, "kickoff_lateness_confirmed_seconds,game.started")
       assert.isEmpty(series.filter((name) => name.includes("status-transition")))
     }).pipe(Effect.provideService(Metric.MetricRegistry, new Map()), Effect.runPromise))
 })

@@ -3,6 +3,7 @@ import { Duration, Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { PrometheusMetrics } from "effect/observability"
 import { Health } from "../../observability/Health.ts"
+import { DatabaseMetrics } from "../../operations/DatabaseMetrics.ts"
 import { ProcessMetrics } from "../../observability/ProcessMetrics.ts"
 import { ProcessApi } from "../api/Api.ts"
 import { NotLive, NotReady } from "../api/OperationsApi.ts"
@@ -15,6 +16,7 @@ export const layer = HttpApiBuilder.group(
     const health = yield* Health
     const readiness = yield* Readiness
     const processMetrics = yield* ProcessMetrics
+    const databaseMetrics = yield* DatabaseMetrics
 
     return handlers.handleAll({
       live: Effect.fnUntraced(function* () {
@@ -43,6 +45,7 @@ export const layer = HttpApiBuilder.group(
       metrics: Effect.fnUntraced(function* () {
         yield* health.measure
         yield* processMetrics.refresh
+        yield* databaseMetrics.refresh
         return yield* PrometheusMetrics.format()
       })
     })
