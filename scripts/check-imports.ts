@@ -24,7 +24,8 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
   ledger: ["postgres", "observability"],
   deadLetters: ["postgres", "observability", "outbox"],
   operations: ["postgres", "observability", "outbox"],
-  http: ["games", "deadLetters", "operations", "postgres", "observability", "messaging", "package.json"],
+  access: ["observability"],
+  http: ["access", "games", "deadLetters", "operations", "postgres", "observability", "messaging", "package.json"],
   cli: [
     "ledger",
     "operations",
@@ -35,6 +36,7 @@ const allowed: Readonly<Record<string, ReadonlyArray<string>>> = {
     "messaging",
     "postgres",
     "tls",
+    "access",
     "http",
     "observability",
     "package.json"

@@ -30,6 +30,8 @@ export interface Setting<A> {
   readonly name: string
   readonly fallback: string
   readonly meaning: string
+  /** Whether the value is never to be shown. */
+  readonly secret: boolean
   readonly config: Config.Config<A>
 }
 
@@ -41,8 +43,10 @@ const setting = <A>(options: {
   readonly schema: Schema.ConstraintCodec<A, unknown>
   readonly fallback: { readonly text: string; readonly value: A }
   readonly meaning: string
+  readonly secret?: true
 }): Setting<A> => ({
   name: options.name,
+  secret: options.secret === true,
   fallback: options.fallback.text,
   meaning: options.meaning,
   config: Config.schema(Schema.String, options.name).pipe(
@@ -137,6 +141,17 @@ const objection = (text: string, encryption: ReadEncryption): Objection | undefi
   return Result.isFailure(read) ? read.failure : undefined
 }
 
+const redacted = (schema: Schema.Codec<string>) =>
+  schema.pipe(
+    Schema.decodeTo(
+      Schema.Option(Schema.Redacted(Schema.String)),
+      SchemaTransformation.transform({
+        decode: (text) => Option.some(Redacted.make(text)),
+        encode: (value) => Option.match(value, { onNone: () => "", onSome: Redacted.value })
+      })
+    )
+  )
+
 type ReadEncryption = (url: URL) => Result.Result<unknown, Objection>
 
 const url = (protocols: ReadonlyArray<string>, encryption: ReadEncryption) =>
@@ -152,13 +167,7 @@ const url = (protocols: ReadonlyArray<string>, encryption: ReadEncryption) =>
         return wrong === undefined ? undefined : `Expected a URL ${wrong}`
       })
     ),
-    Schema.decodeTo(
-      Schema.Option(Schema.Redacted(Schema.String)),
-      SchemaTransformation.transform({
-        decode: (text) => Option.some(Redacted.make(text)),
-        encode: (value) => Option.match(value, { onNone: () => "", onSome: Redacted.value })
-      })
-    )
+    redacted
   )
 
 const flag = Schema.String.pipe(
@@ -195,12 +204,14 @@ const text = (expected: string, test: (text: string) => boolean = () => true) =>
 export const settings = {
   databaseUrl: setting({
     name: "DATABASE_URL",
+    secret: true,
     schema: url(["postgres:", "postgresql:"], ofDatabaseUrl),
     fallback: { text: "none: embedded PostgreSQL", value: Option.none() },
     meaning: "PostgreSQL 14 to 18, `postgres://…`; encrypted with `?sslmode=verify-full&sslrootcert=…`"
   }),
   databaseListenUrl: setting({
     name: "DATABASE_LISTEN_URL",
+    secret: true,
     schema: url(["postgres:", "postgresql:"], ofDatabaseUrl),
     fallback: { text: "`DATABASE_URL`", value: Option.none() },
     meaning: "direct connection for LISTEN and advisory locks when `DATABASE_URL` goes through a transaction pooler"
@@ -213,6 +224,7 @@ export const settings = {
   }),
   rabbitmqUrl: setting({
     name: "RABBITMQ_URL",
+    secret: true,
     schema: url(["amqp:", "amqps:"], ofBrokerUrl),
     fallback: { text: "none: in-process publisher", value: Option.none() },
     meaning: "`amqp://…`, or `amqps://…` with `?cacertfile=…` for a CA of your own"
@@ -237,6 +249,30 @@ export const settings = {
     schema: integer(0, 65_535),
     fallback: { text: "3000", value: 3000 },
     meaning: "port of the same; 0 takes a free one"
+  }),
+  apiKeysFile: setting<Option.Option<string>>({
+    name: "KICKOFF_API_KEYS_FILE",
+    schema: text("a file", (file) => !file.includes("\0")).pipe(
+      Schema.decodeTo(
+        Schema.Option(Schema.String),
+        SchemaTransformation.transform({ decode: (file) => Option.some(file), encode: Option.getOrThrow })
+      )
+    ),
+    fallback: { text: "none: nobody needs a key", value: Option.none() },
+    meaning: "file with the API keys of `kickoff keys create`; without keys `api` listens on this machine alone"
+  }),
+  apiKeys: setting<Option.Option<Redacted.Redacted>>({
+    name: "KICKOFF_API_KEYS",
+    secret: true,
+    schema: redacted(Schema.String),
+    fallback: { text: "none", value: Option.none() },
+    meaning: "the content of such a file, instead of one"
+  }),
+  rateLimit: setting({
+    name: "KICKOFF_RATE_LIMIT",
+    schema: integer(1, 1_000_000),
+    fallback: { text: "2000", value: 2000 },
+    meaning: "requests per second and API key that a process answers, and as many at once"
   }),
   roles: setting<ReadonlyArray<Role>>({
     name: "KICKOFF_ROLES",
@@ -316,6 +352,9 @@ const config = Config.all({
   rabbitmqExchange: settings.rabbitmqExchange.config,
   httpHost: settings.httpHost.config,
   httpPort: settings.httpPort.config,
+  apiKeysFile: settings.apiKeysFile.config,
+  apiKeys: settings.apiKeys.config,
+  rateLimit: settings.rateLimit.config,
   roles: settings.roles.config,
   dataDir: settings.dataDir.config,
   container: settings.container.config,

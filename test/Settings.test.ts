@@ -17,6 +17,9 @@ const defaults: Settings["Service"] = {
   rabbitmqExchange: "kickoff.events",
   httpHost: "127.0.0.1",
   httpPort: 3000,
+  apiKeysFile: Option.none(),
+  apiKeys: Option.none(),
+  rateLimit: 2000,
   roles: ["api", "status-transitions", "notifications", "outbox"],
   dataDir: ".kickoff",
   container: false,
@@ -76,6 +79,21 @@ const cases: ReadonlyArray<{
       ["65535", 65_535]
     ],
     bad: ["-1", "65536", "http", "80.5"]
+  },
+  {
+    name: "KICKOFF_API_KEYS_FILE",
+    member: "apiKeysFile",
+    good: [["/etc/kickoff/keys.json", Option.some("/etc/kickoff/keys.json")]],
+    bad: ["a\0b"]
+  },
+  {
+    name: "KICKOFF_RATE_LIMIT",
+    member: "rateLimit",
+    good: [
+      ["1", 1],
+      ["1000000", 1_000_000]
+    ],
+    bad: ["0", "-1", "1000001", "1/s", "none"]
   },
   {
     name: "KICKOFF_ROLES",
@@ -217,7 +235,9 @@ const addresses = [
       "amqp://kickoff:s3cret%zz@broker",
       "amqps://kickoff:s3cret@broker?verify=verify_none"
     ]
-  }
+  },
+  // Any text will do here: whoever uses the keys reads them.
+  { name: "KICKOFF_API_KEYS", member: "apiKeys", good: ['[{"name":"s3cret"}]'], bad: [] }
 ] as const
 
 describe("the settings", () => {

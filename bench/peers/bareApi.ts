@@ -12,6 +12,7 @@ import { Statement } from "effect/sql"
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
 import { text as readText } from "node:stream/consumers"
 import { fileURLToPath } from "node:url"
+import { Caller } from "../../src/domain/Caller.ts"
 import { Games } from "../../src/games/Games.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
 import { Database } from "../../src/postgres/Database.ts"
@@ -56,7 +57,7 @@ const sample = {
 
 const record = Effect.gen(function* () {
   const games = yield* Games
-  const recording = Effect.fnUntraced(function* <A, E>(effect: Effect.Effect<A, E>) {
+  const recording = Effect.fnUntraced(function* <A, E>(effect: Effect.Effect<A, E, Caller>) {
     const statements: Array<readonly [string, ReadonlyArray<unknown>]> = []
     const recorder: Statement.Transformer = (statement) =>
       Effect.sync(() => {
@@ -127,7 +128,7 @@ if (import.meta.main) {
     Layer.provide(Database.layer({ url: Redacted.make(databaseUrl), connections: 1, name: "record" }))
   )
   Effect.gen(function* () {
-    const recorded = yield* Effect.provide(record, games)
+    const recorded = yield* record.pipe(Effect.provideService(Caller, Caller.anybody), Effect.provide(games))
     const withSession = makePool(yield* Effect.all(Array.from({ length: sessions }, () => connect(databaseUrl))))
 
     const answer = async (request: IncomingMessage) => {

@@ -6,7 +6,9 @@
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, Schema } from "effect"
 import { SqlError } from "effect/sql"
+import { userInfo } from "node:os"
 import { DeadLetters } from "../deadLetters/DeadLetters.ts"
+import { Caller } from "../domain/Caller.ts"
 import { CreationCursor } from "../http/api/cursor.ts"
 import { DeadLetterBody, DeadLetterListBody } from "../http/api/DeadLettersApi.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
@@ -23,8 +25,15 @@ export class DatabaseFailed extends Schema.TaggedError<DatabaseFailed>()("Databa
   }
 }
 
+/** The person at the keyboard, who deals with every guild. */
+const operator = Effect.try({ try: () => userInfo().username, catch: () => undefined }).pipe(
+  // A container may run under a number that has no name.
+  Effect.orElseSucceed(() => `uid ${process.getuid?.() ?? "unknown"}`),
+  Effect.map((name) => Caller.of({ name, guilds: "every" }))
+)
+
 /** Runs an effect on the dead letters of the database of the settings. */
-export const withDeadLetters = <A, E>(effect: Effect.Effect<A, E, DeadLetters>) =>
+export const withDeadLetters = <A, E>(effect: Effect.Effect<A, E, DeadLetters | Caller>) =>
   Effect.gen(function* () {
     const pg = yield* PgClient.PgClient
     const signal = yield* OutboxSignal
@@ -32,6 +41,7 @@ export const withDeadLetters = <A, E>(effect: Effect.Effect<A, E, DeadLetters>) 
     return yield* Effect.ensuring(effect, Effect.ignore(pg.notify(channels.outbox, "")))
   }).pipe(
     Effect.scoped,
+    Effect.provideServiceEffect(Caller, operator),
     Effect.provide(DeadLetters.layer.pipe(Layer.provideMerge(OutboxSignal.layer))),
     withDatabase,
     Effect.mapError((error) =>

@@ -5,7 +5,6 @@
  */
 import { DateTime, Effect, Option, Schema, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
-import { userInfo } from "node:os"
 import { type DeadLetter, DeadLetterId, DeadLetterKind } from "../domain/DeadLetter.ts"
 import { GameId } from "../domain/Game.ts"
 import { InstantFromString } from "../domain/Instant.ts"
@@ -31,7 +30,7 @@ const filters = {
   ),
   guildId: Flag.String("guild-id").pipe(
     Flag.withMetavar("id"),
-    Flag.withDescription("The guild of its game, as far as the game still exists"),
+    Flag.withDescription("The guild of its game; of a game that is gone, that of its events"),
     Flag.optional
   ),
   from: Flag.String("from").pipe(
@@ -155,12 +154,6 @@ interface Result {
   readonly reason: string | null
 }
 
-/** The person at the keyboard, for the record. */
-const operator = Effect.try({ try: () => userInfo().username, catch: () => undefined }).pipe(
-  // A container may run under a number that has no name.
-  Effect.orElseSucceed(() => `uid ${process.getuid?.() ?? "unknown"}`)
-)
-
 /** What was said must leave no doubt about which letters are meant. */
 const requireEither = (ids: ReadonlyArray<string>, all: boolean, filtered: boolean) => {
   const refuse = (detail: string) => Effect.fail(new BadArgument({ name: "id", detail }))
@@ -187,7 +180,6 @@ const makeSettle = (verb: "replay" | "discard", description: string) =>
         Object.values(rest).some((filter) => Option.isSome<unknown>(filter))
       )
       const { DeadLetters, withDeadLetters } = yield* desk
-      const by = yield* operator
       const results: Array<Result> = []
       const record = Effect.fnUntraced(function* (result: Result) {
         results.push(result)
@@ -198,9 +190,7 @@ const makeSettle = (verb: "replay" | "discard", description: string) =>
       yield* withDeadLetters(
         Effect.gen(function* () {
           const deadLetters = yield* DeadLetters
-          const attempts = all
-            ? deadLetters.settleAll(verb, toFilter(rest), by)
-            : deadLetters.settleThese(verb, ids, by)
+          const attempts = all ? deadLetters.settleAll(verb, toFilter(rest)) : deadLetters.settleThese(verb, ids)
           yield* Stream.runForEach(attempts, ({ id, outcome, reason }) =>
             record({ id, outcome, reason: Option.getOrNull(reason) })
           )

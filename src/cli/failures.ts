@@ -4,6 +4,7 @@
  * The value of a setting is shown only where it cannot be a secret.
  */
 import { type Config, Schema } from "effect"
+import { settings } from "../Settings.ts"
 
 /** The reason was logged in the log's own format; there is nothing more to say but the exit code. */
 export class AlreadyLogged extends Schema.TaggedError<AlreadyLogged>()("AlreadyLogged", {}) {
@@ -24,6 +25,8 @@ export class BadArgument extends Schema.TaggedError<BadArgument>()("BadArgument"
 
 const longestValue = 100
 
+const isSecret = (name: string) => Object.values(settings).some((setting) => setting.name === name && setting.secret)
+
 /** `HTTP_PORT: Expected a whole number from 0 to 65535, got "abc"`. */
 export const describeConfigError = (
   error: Config.ConfigError,
@@ -34,7 +37,7 @@ export const describeConfigError = (
   if (parts === null) return text
   const [, expected = "", name = ""] = parts
   const value = environment[name]
-  return value === undefined || name.endsWith("_URL")
+  return value === undefined || isSecret(name)
     ? `${name}: ${expected}`
     : `${name}: ${expected}, got ${JSON.stringify(value.slice(0, longestValue))}`
 }

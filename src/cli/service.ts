@@ -4,10 +4,12 @@
  * Daemons never end, so the first one that does, by failure or defect, ends the process with its reason.
  */
 import { NodeServices } from "@effect/platform-node"
-import { Cause, Config, Effect, Exit, Layer, Option, type Redacted, References } from "effect"
+import { Cause, Config, Context, Effect, Exit, Layer, Option, type Redacted, References } from "effect"
 import packageJson from "../../package.json" with { type: "json" }
+import { ApiKeys } from "../access/ApiKeys.ts"
 import { DeadLetters } from "../deadLetters/DeadLetters.ts"
 import { Games } from "../games/Games.ts"
+import { isLoopback } from "../http/exposure.ts"
 import { HttpServer } from "../http/HttpServer.ts"
 import { Readiness } from "../http/Readiness.ts"
 import { InProcessPublisher } from "../messaging/InProcessPublisher.ts"
@@ -122,7 +124,25 @@ const publisherLayer = Layer.unwrap(
 const steadySession = ({ pooler, url }: Addresses, name: Role | "metrics") =>
   Database.layer({ url, connections: 1, name, pooler, steady: true })
 
-const layer = (addresses: Addresses) => {
+/** The API keys of a process that serves the API; without any it must not be reached from elsewhere. */
+const apiKeys = Effect.gen(function* () {
+  const { httpHost, roles } = yield* Settings
+  const context = yield* Layer.build(roles.includes("api") ? ApiKeys.layer : ApiKeys.layerNone).pipe(
+    Effect.mapError(({ detail, variable }) => new BadArgument({ name: variable, detail }))
+  )
+  const { required } = Context.get(context, ApiKeys)
+  if (roles.includes("api") && !required && !isLoopback(httpHost)) {
+    return yield* new BadArgument({
+      name: "HTTP_HOST",
+      detail:
+        `Expected an address of this machine alone, like 127.0.0.1, because nobody needs a key for the API; or set ` +
+        `KICKOFF_API_KEYS_FILE to a file with keys, which "kickoff keys create" makes. Got ${JSON.stringify(httpHost)}`
+    })
+  }
+  return context
+})
+
+const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
   const { listenUrl, pooler, url } = addresses
   const session = (name: string) => Database.layer({ url, connections: 1, name, pooler })
   const pool = Layer.unwrap(
@@ -148,7 +168,8 @@ const layer = (addresses: Addresses) => {
     Layer.provideMerge(OutboxSignal.layer),
     Layer.provide(pool),
     Layer.provideMerge(Layer.mergeAll(Listener.layer(listenUrl), publisherLayer)),
-    Layer.provideMerge(Health.layer)
+    Layer.provideMerge(Health.layer),
+    Layer.provideMerge(Layer.succeedContext(keys))
   )
 }
 
@@ -161,6 +182,7 @@ const runDaemons = (addresses: Addresses) =>
   Effect.gen(function* () {
     const { roles } = yield* Settings
     const http = yield* HttpServer
+    const keys = yield* ApiKeys
     const listener = yield* Listener
     const publisher = yield* Publisher
     const signal = yield* OutboxSignal
@@ -170,13 +192,14 @@ const runDaemons = (addresses: Addresses) =>
       Layer.provide(repository, steadySession(addresses, role))
 
     yield* Effect.logInfo(`Ready on ${http.url}${roles.includes("api") ? `, documentation on ${http.url}/docs` : ""}`)
-    if (addresses.embedded && roles.includes("api"))
+    if (addresses.embedded && roles.includes("api") && !keys.required)
       yield* Effect.logInfo(`Plan a game that starts in ten seconds: ${tryOut(http.url)}`)
     return yield* Effect.all(
       [
         listener.run,
         publisher.run,
         signal.run,
+        keys.run,
         ...whenPlayed(
           "status-transitions",
           Effect.flatMap(StatusTransitionRepository, DueLoop.run).pipe(
@@ -225,10 +248,11 @@ export const service = Effect.gen(function* () {
     if (settings.roles.includes("outbox")) {
       yield* requireCertificates("RABBITMQ_URL", settings.rabbitmqUrl, readBrokerTls)
     }
+    const keys = yield* apiKeys
     const addresses = yield* findDatabase
     yield* Effect.logInfo(`Database: ${addresses.description}`)
     for (const name of yield* bringUpToDate(addresses, settings.migrate)) yield* Effect.logInfo(`Applied ${name}`)
-    return yield* Effect.provide(runDaemons(addresses), layer(addresses))
+    return yield* Effect.provide(runDaemons(addresses), layer(addresses, keys))
   }).pipe(Effect.scoped, Effect.onExit(logEnd), Effect.catchCause(logReason))
 }).pipe(
   Effect.scoped,

@@ -6,6 +6,7 @@
  */
 import { Context, type DateTime, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
+import { type Guilds, narrowTo } from "../domain/Caller.ts"
 import { DeadLetter, type DeadLetterId, type DeadLetterKind } from "../domain/DeadLetter.ts"
 import type { GameId } from "../domain/Game.ts"
 import type { GameStatus } from "../domain/GameStatus.ts"
@@ -14,7 +15,7 @@ import type { GameStatus } from "../domain/GameStatus.ts"
 export interface DeadLetterFilter {
   readonly kind?: DeadLetterKind | undefined
   readonly game_id?: GameId | undefined
-  /** The guild of the letter's game, as far as the game still exists. */
+  /** The guild of the letter's game; of a game that is gone the events alone have one. */
   readonly guild_id?: string | undefined
   /** When the letter was written; inclusive. */
   readonly from?: DateTime.Utc | undefined
@@ -77,19 +78,20 @@ export class DeadLetterRepository extends Context.Service<
     readonly boundLockWaits: Query<void>
     /** The database's clock, in microseconds since 1970. */
     readonly now: Query<bigint>
-    readonly find: (id: DeadLetterId) => Query<Option.Option<DeadLetter>>
+    /** None also for a letter of another guild; likewise below. */
+    readonly find: (id: DeadLetterId, guilds: Guilds) => Query<Option.Option<DeadLetter>>
     /** Letters in the order in which they were written. */
-    readonly list: (query: DeadLetterQuery) => Query<DeadLetterPage>
+    readonly list: (query: DeadLetterQuery, guilds: Guilds) => Query<DeadLetterPage>
     readonly lockGame: (gameId: string) => Query<Option.Option<GameCondition>>
     /** Locks the schedule row that a letter is about. */
     readonly lockRow: (id: DeadLetterId, kind: ScheduleKind) => Query<Option.Option<RowCondition>>
-    readonly lock: (id: DeadLetterId) => Query<Option.Option<DeadLetter>>
+    readonly lock: (id: DeadLetterId, guilds: Guilds) => Query<Option.Option<DeadLetter>>
     /** Makes the schedule row a fresh one: it is claimed like any other, and wakes the engine when it is due. */
     readonly refresh: (id: DeadLetterId, kind: ScheduleKind) => Query<void>
     /** Puts the event back, the same but for its place in order. */
     readonly restoreEvent: (id: DeadLetterId) => Query<void>
     /** Settles a letter that is open; none if it is not. */
-    readonly resolve: (id: DeadLetterId, resolution: Resolution) => Query<Option.Option<DeadLetter>>
+    readonly resolve: (id: DeadLetterId, resolution: Resolution, guilds: Guilds) => Query<Option.Option<DeadLetter>>
   }
 >()("kickoff/deadLetters/DeadLetterRepository") {
   static readonly layer = Layer.effect(
@@ -107,6 +109,15 @@ export class DeadLetterRepository extends Context.Service<
         to_timestamp(${String(micros / 1_000_000n)}::float8)
           + ${String(micros % 1_000_000n)}::int * interval '1 microsecond')`
 
+      // A game that is gone has no guild any more, but its events say which one it had.
+      const inGuilds = (guilds: Guilds) =>
+        guilds === "every"
+          ? sql`TRUE`
+          : sql`coalesce(
+              (SELECT game.guild_id FROM game_sessions AS game WHERE game.id = letter.game_id),
+              letter.payload #>> '{data,guild_id}'
+            ) = ANY(${guilds}::text[])`
+
       return DeadLetterRepository.of({
         boundLockWaits: Effect.asVoid(sql`SELECT set_config('lock_timeout', '5s', true)`),
 
@@ -116,20 +127,15 @@ export class DeadLetterRepository extends Context.Service<
           ([row]) => BigInt(row?.micros ?? 0)
         ),
 
-        find: (id) => letter(sql`SELECT * FROM dead_letters WHERE id = ${id}::uuid`),
+        find: (id, guilds) =>
+          letter(sql`SELECT * FROM dead_letters AS letter WHERE id = ${id}::uuid AND ${inGuilds(guilds)}`),
 
-        list: Effect.fnUntraced(function* ({
-          after,
-          from,
-          game_id,
-          guild_id,
-          kind,
-          limit,
-          state,
-          to,
-          writtenUntil
-        }: DeadLetterQuery) {
+        list: Effect.fnUntraced(function* (
+          { after, from, game_id, guild_id, kind, limit, state, to, writtenUntil }: DeadLetterQuery,
+          guilds: Guilds
+        ) {
           const conditions = [
+            inGuilds(narrowTo(guilds, guild_id)),
             state === "open"
               ? sql`resolved_at IS NULL`
               : state === "resolved"
@@ -137,13 +143,6 @@ export class DeadLetterRepository extends Context.Service<
                 : sql`TRUE`,
             ...(kind === undefined ? [] : [sql`kind = ${kind}`]),
             ...(game_id === undefined ? [] : [sql`game_id = ${game_id}::uuid`]),
-            ...(guild_id === undefined
-              ? []
-              : [
-                  sql`EXISTS (
-                    SELECT FROM game_sessions AS game WHERE game.id = letter.game_id AND game.guild_id = ${guild_id}
-                  )`
-                ]),
             ...(from === undefined ? [] : [sql`created_at >= ${toDate(from)}::timestamptz`]),
             ...(to === undefined ? [] : [sql`created_at < ${toDate(to)}::timestamptz`]),
             ...(writtenUntil === undefined ? [] : [sql`created_at <= ${instant(writtenUntil)}`]),
@@ -192,7 +191,9 @@ export class DeadLetterRepository extends Context.Service<
                   FOR NO KEY UPDATE OF row`
           ),
 
-        lock: (id) => letter(sql`SELECT * FROM dead_letters WHERE id = ${id}::uuid FOR UPDATE`),
+        lock: (id, guilds) =>
+          letter(sql`
+            SELECT * FROM dead_letters AS letter WHERE id = ${id}::uuid AND ${inGuilds(guilds)} FOR UPDATE`),
 
         refresh: (id, kind) =>
           Effect.asVoid(
@@ -217,11 +218,11 @@ export class DeadLetterRepository extends Context.Service<
             FROM dead_letters
             WHERE id = ${id}::uuid`),
 
-        resolve: (id, { by, resolution }) =>
+        resolve: (id, { by, resolution }, guilds) =>
           letter(sql`
-            UPDATE dead_letters
+            UPDATE dead_letters AS letter
             SET resolved_at = statement_timestamp(), resolved_by = ${by}, resolution = ${resolution}
-            WHERE id = ${id}::uuid AND resolved_at IS NULL
+            WHERE id = ${id}::uuid AND resolved_at IS NULL AND ${inGuilds(guilds)}
             RETURNING *`)
       })
     })

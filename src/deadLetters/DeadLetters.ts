@@ -2,10 +2,12 @@
  * What can be done about work that was given up: look at it, replay it, discard it. One transaction per letter.
  *
  * A replay does no work itself. It looks whether the work is still wanted, and if so makes the schedule row a fresh one
- * or puts the event back, so that the replay goes the way of everything else; failing again, it is a new letter.
+ * or puts the event back, so that the replay goes the way of everything else; failing again, it is a new letter. A letter
+ * of a guild that the caller does not deal with is not there for him.
  */
 import { Context, Effect, Layer, Option, Schema, Stream } from "effect"
 import { SqlError } from "effect/sql"
+import { Caller } from "../domain/Caller.ts"
 import type { DeadLetter, DeadLetterId } from "../domain/DeadLetter.ts"
 import { canBecome } from "../domain/GameStatus.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
@@ -59,29 +61,28 @@ export interface Attempt {
 /** What a person does to a letter. */
 export type Verb = "replay" | "discard"
 
-type Settling = Effect.Effect<Settled, DeadLetterNotFound | DeadLetterResolved | SqlError.SqlError>
+type Settling = Effect.Effect<Settled, DeadLetterNotFound | DeadLetterResolved | SqlError.SqlError, Caller>
 
 export class DeadLetters extends Context.Service<
   DeadLetters,
   {
     /** Letters in the order in which they were written. */
-    readonly list: (query: DeadLetterQuery) => Effect.Effect<DeadLetterPage, SqlError.SqlError>
-    readonly get: (id: DeadLetterId) => Effect.Effect<DeadLetter, DeadLetterNotFound | SqlError.SqlError>
+    readonly list: (query: DeadLetterQuery) => Effect.Effect<DeadLetterPage, SqlError.SqlError, Caller>
+    readonly get: (id: DeadLetterId) => Effect.Effect<DeadLetter, DeadLetterNotFound | SqlError.SqlError, Caller>
     /** Tries again what was given up, unless it is pointless by now: then the letter is superseded. */
-    readonly replay: (id: DeadLetterId, by: string) => Settling
+    readonly replay: (id: DeadLetterId) => Settling
     /** Closes a letter for good. A schedule row stays parked, an event stays unpublished. */
-    readonly discard: (id: DeadLetterId, by: string) => Settling
+    readonly discard: (id: DeadLetterId) => Settling
     /**
      * Settles the open letters of a filter, oldest first, one transaction each. Those written after the beginning are
      * left alone, so that one that fails again is not replayed for ever. Ends early only when the database goes away.
      */
-    readonly settleAll: (verb: Verb, filter: DeadLetterFilter, by: string) => Stream.Stream<Attempt, SqlError.SqlError>
+    readonly settleAll: (verb: Verb, filter: DeadLetterFilter) => Stream.Stream<Attempt, SqlError.SqlError, Caller>
     /** Settles these letters, in this order, likewise. */
     readonly settleThese: (
       verb: Verb,
-      ids: ReadonlyArray<DeadLetterId>,
-      by: string
-    ) => Stream.Stream<Attempt, SqlError.SqlError>
+      ids: ReadonlyArray<DeadLetterId>
+    ) => Stream.Stream<Attempt, SqlError.SqlError, Caller>
   }
 >()("kickoff/deadLetters/DeadLetters") {
   static readonly layer = Layer.effect(
@@ -91,41 +92,45 @@ export class DeadLetters extends Context.Service<
       const repository = yield* DeadLetterRepository
       const signal = yield* OutboxSignal
 
-      const get = Effect.fn("DeadLetters.get")((id: DeadLetterId) =>
-        Effect.flatMap(
-          read(repository.find(id)),
-          Option.match({ onNone: () => Effect.fail(new DeadLetterNotFound({ id })), onSome: Effect.succeed })
-        )
-      )
+      const get = Effect.fn("DeadLetters.get")(function* (id: DeadLetterId) {
+        const found = yield* read(repository.find(id, (yield* Caller).guilds))
+        return Option.isSome(found) ? found.value : yield* new DeadLetterNotFound({ id })
+      })
 
-      const transaction = <A, E>(effect: Effect.Effect<A, E | SqlError.SqlError>) =>
+      const list = Effect.fnUntraced(function* (query: DeadLetterQuery) {
+        return yield* read(repository.list(query, (yield* Caller).guilds))
+      })
+
+      const transaction = <A, E, R>(effect: Effect.Effect<A, E | SqlError.SqlError, R>) =>
         database
           .transaction(Effect.andThen(repository.boundLockWaits, effect))
           .pipe(Effect.retry({ times: 2, while: isLockConflict }))
 
       /** Why there is nothing to replay by now; none if there is, and it has been started anew. */
       const revive = Effect.fnUntraced(function* (letter: DeadLetter) {
+        const { guilds } = yield* Caller
         const game = letter.game_id === null ? Option.none() : yield* repository.lockGame(letter.game_id)
         if (letter.kind === "event") {
-          yield* requireOpen(letter.id, yield* repository.lock(letter.id))
+          yield* requireOpen(letter.id, yield* repository.lock(letter.id, guilds))
           yield* repository.restoreEvent(letter.id)
           return Option.none<string>()
         }
         const row = yield* repository.lockRow(letter.id, letter.kind)
-        yield* requireOpen(letter.id, yield* repository.lock(letter.id))
+        yield* requireOpen(letter.id, yield* repository.lock(letter.id, guilds))
         const objection = judge(game, row)
         if (Option.isNone(objection)) yield* repository.refresh(letter.id, letter.kind)
         return objection
       })
 
-      const replay = Effect.fn("DeadLetters.replay")(function* (id: DeadLetterId, by: string) {
+      const replay = Effect.fn("DeadLetters.replay")(function* (id: DeadLetterId) {
+        const { guilds, name } = yield* Caller
         // Kind, game and source of a letter never change, so they may be read before the locks are taken.
         const letter = yield* get(id)
         const replayed = transaction(
           Effect.gen(function* () {
             const objection = yield* revive(letter)
             const resolution = Option.isNone(objection) ? "replayed" : "superseded"
-            const resolved = yield* repository.resolve(id, { resolution, by })
+            const resolved = yield* repository.resolve(id, { resolution, by: name }, guilds)
             return { letter: yield* Effect.orDie(Effect.fromOption(resolved)), superseded_because: objection }
           })
         )
@@ -133,24 +138,22 @@ export class DeadLetters extends Context.Service<
         return yield* letter.kind === "event" ? Effect.onExit(replayed, () => signal.committed) : replayed
       })
 
-      const discard = Effect.fn("DeadLetters.discard")(function* (id: DeadLetterId, by: string) {
-        const resolved = yield* transaction(repository.resolve(id, { resolution: "discarded", by }))
+      const discard = Effect.fn("DeadLetters.discard")(function* (id: DeadLetterId) {
+        const { guilds, name } = yield* Caller
+        const resolved = yield* transaction(repository.resolve(id, { resolution: "discarded", by: name }, guilds))
         if (Option.isSome(resolved)) return { letter: resolved.value, superseded_because: Option.none<string>() }
         return yield* Effect.flatMap(get(id), refuseResolved)
       })
 
-      const settle = (verb: Verb, id: DeadLetterId, by: string) =>
-        attempt(id, verb === "replay" ? replay(id, by) : discard(id, by))
+      const settle = (verb: Verb, id: DeadLetterId) => attempt(id, verb === "replay" ? replay(id) : discard(id))
 
       /** The open letters of a filter that are written by now. */
       const listOpen = (filter: DeadLetterFilter) =>
         Stream.unwrap(
           Effect.map(read(repository.now), (beginning) =>
-            Stream.paginate<DeadLetterPosition | undefined, DeadLetter, SqlError.SqlError>(undefined, (after) =>
+            Stream.paginate<DeadLetterPosition | undefined, DeadLetter, SqlError.SqlError, Caller>(undefined, (after) =>
               Effect.map(
-                read(
-                  repository.list({ ...filter, state: "open", after, writtenUntil: beginning, limit: lettersPerPage })
-                ),
+                list({ ...filter, state: "open", after, writtenUntil: beginning, limit: lettersPerPage }),
                 (page) => [page.dead_letters, page.next] as const
               )
             )
@@ -158,12 +161,12 @@ export class DeadLetters extends Context.Service<
         )
 
       return DeadLetters.of({
-        list: Effect.fn("DeadLetters.list")((query: DeadLetterQuery) => read(repository.list(query))),
+        list: Effect.fn("DeadLetters.list")(list),
         get,
         replay,
         discard,
-        settleAll: (verb, filter, by) => Stream.mapEffect(listOpen(filter), ({ id }) => settle(verb, id, by)),
-        settleThese: (verb, ids, by) => Stream.mapEffect(Stream.fromIterable(ids), (id) => settle(verb, id, by))
+        settleAll: (verb, filter) => Stream.mapEffect(listOpen(filter), ({ id }) => settle(verb, id)),
+        settleThese: (verb, ids) => Stream.mapEffect(Stream.fromIterable(ids), (id) => settle(verb, id))
       })
     })
   ).pipe(Layer.provide(DeadLetterRepository.layer))
@@ -202,7 +205,7 @@ const requireOpen = (
   })
 
 /** One of many: what is wrong with it does not concern the others, unless the database is away. */
-const attempt = (id: DeadLetterId, settling: Settling): Effect.Effect<Attempt, SqlError.SqlError> => {
+const attempt = (id: DeadLetterId, settling: Settling): Effect.Effect<Attempt, SqlError.SqlError, Caller> => {
   const refused = (error: { readonly message: string }) =>
     Effect.succeed<Attempt>({ id, outcome: "refused", reason: Option.some(error.message) })
   return settling.pipe(

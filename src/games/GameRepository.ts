@@ -6,6 +6,7 @@
  */
 import { Context, type DateTime, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
+import { type Guilds, narrowTo } from "../domain/Caller.ts"
 import type { DeadLetterKind } from "../domain/DeadLetter.ts"
 import { Game, type GameId } from "../domain/Game.ts"
 import type { GameStatus } from "../domain/GameStatus.ts"
@@ -77,10 +78,14 @@ export class GameRepository extends Context.Service<
   {
     /** Bounds the waits for locks in the rest of the transaction, so that somebody else's cannot hold up a request. */
     readonly boundLockWaits: Query<void>
-    readonly find: (id: GameId) => Query<Option.Option<Game>>
-    /** Locks the game until the end of the transaction; `deletion` keeps out those who add schedule rows as well. */
-    readonly lock: (id: GameId, reason: "change" | "deletion") => Query<Option.Option<Game>>
-    readonly list: (filter: GameFilter) => Query<GamePage>
+    /** None also for a game of another guild. */
+    readonly find: (id: GameId, guilds: Guilds) => Query<Option.Option<Game>>
+    /**
+     * Locks the game until the end of the transaction; `deletion` keeps out those who add schedule rows as well. A game
+     * of another guild is neither locked nor waited for.
+     */
+    readonly lock: (id: GameId, reason: "change" | "deletion", guilds: Guilds) => Query<Option.Option<Game>>
+    readonly list: (filter: GameFilter, guilds: Guilds) => Query<GamePage>
     readonly schedule: (id: GameId) => Query<GameSchedule>
     /** Creates a game with its schedule and the event that tells of it: one statement, so it needs no transaction. */
     readonly create: (columns: GameColumns, id: Option.Option<GameId>) => Query<Game>
@@ -94,7 +99,7 @@ export class GameRepository extends Context.Service<
      * Plans the reminders that are still in the future. One that was sent is sent again only if its time has changed;
      * one that is due at this moment stays; those that are not wanted any more go.
      */
-    readonly planReminders: (id: GameId) => Query<void>
+    readonly planReminders: (id: GameId, by: string) => Query<void>
     /** Moves the pending completion of a running game. */
     readonly moveCompletion: (id: GameId, minutes: number) => Query<void>
     /** Marks the start as done and plans the completion from now. */
@@ -104,7 +109,7 @@ export class GameRepository extends Context.Service<
     /** Plans what games of any origin lack: rows that their status asks for, and reminders that are still to come. */
     readonly backfill: Query<Backfilled>
     /** Resolves the open dead letters that a change of the game has made pointless. */
-    readonly supersedeDeadLetters: (id: GameId, kinds: ReadonlyArray<DeadLetterKind>) => Query<void>
+    readonly supersedeDeadLetters: (id: GameId, kinds: ReadonlyArray<DeadLetterKind>, by: string) => Query<void>
 
     /** Takes an unused or forgotten key and reserves a game's id for it; waits for a request that is just taking it. */
     readonly takeKey: (key: string, requestHash: string) => Query<Option.Option<GameId>>
@@ -125,6 +130,14 @@ export class GameRepository extends Context.Service<
       const theGame = (rows: Query<ReadonlyArray<unknown>>) =>
         Effect.flatMap(game(rows), (found) => Effect.orDie(Effect.fromOption(found)))
 
+      const inGuilds = (guilds: Guilds) =>
+        guilds === "every"
+          ? sql`TRUE`
+          : guilds.length === 1
+            ? // For one guild there is an index in the order of the list.
+              sql`guild_id = ${guilds[0]}`
+            : sql`guild_id = ANY(${guilds}::text[])`
+
       // What the columns of the row `game` ask for.
       const plannedTransitions = sql`SELECT game.id, planned.target_status, planned.transition_time`
       const eachTransition = sql`
@@ -144,19 +157,18 @@ export class GameRepository extends Context.Service<
       return GameRepository.of({
         boundLockWaits: Effect.asVoid(sql`SELECT set_config('lock_timeout', '5s', true)`),
 
-        find: (id) => game(sql`SELECT * FROM game_sessions WHERE id = ${id}::uuid`),
+        find: (id, guilds) => game(sql`SELECT * FROM game_sessions WHERE id = ${id}::uuid AND ${inGuilds(guilds)}`),
 
-        lock: (id, reason) =>
+        lock: (id, reason, guilds) =>
           game(
-            reason === "change"
-              ? sql`SELECT * FROM game_sessions WHERE id = ${id}::uuid FOR NO KEY UPDATE`
-              : sql`SELECT * FROM game_sessions WHERE id = ${id}::uuid FOR UPDATE`
+            sql`
+              SELECT * FROM game_sessions WHERE id = ${id}::uuid AND ${inGuilds(guilds)}
+              ${reason === "change" ? sql`FOR NO KEY UPDATE` : sql`FOR UPDATE`}`
           ),
 
-        list: Effect.fnUntraced(function* ({ after, from, guild_id, limit, status, to }) {
+        list: Effect.fnUntraced(function* ({ after, from, guild_id, limit, status, to }, guilds) {
           const conditions = [
-            sql`TRUE`,
-            ...(guild_id === undefined ? [] : [sql`guild_id = ${guild_id}`]),
+            inGuilds(narrowTo(guilds, guild_id)),
             ...(status === undefined ? [] : [sql`status = ${status}`]),
             ...(from === undefined ? [] : [sql`scheduled_at >= ${toDate(from)}::timestamptz`]),
             ...(to === undefined ? [] : [sql`scheduled_at < ${toDate(to)}::timestamptz`]),
@@ -236,7 +248,7 @@ export class GameRepository extends Context.Service<
             SET transition_time = EXCLUDED.transition_time, executed = FALSE,
               hold = NULL, attempts = 0, retry_at = NULL`),
 
-        planReminders: Effect.fnUntraced(function* (id) {
+        planReminders: Effect.fnUntraced(function* (id, by) {
           const wanted = sql`
             ${wantedReminders} FROM game_sessions AS game, ${eachReminder}
             WHERE game.id = ${id}::uuid`
@@ -252,7 +264,7 @@ export class GameRepository extends Context.Service<
               RETURNING row.id
             )
             UPDATE dead_letters AS letter
-            SET resolved_at = statement_timestamp(), resolved_by = 'api', resolution = 'superseded'
+            SET resolved_at = statement_timestamp(), resolved_by = ${by}, resolution = 'superseded'
             FROM gone
             WHERE letter.source_id = gone.id AND letter.resolved_at IS NULL`
           yield* sql`
@@ -349,10 +361,10 @@ export class GameRepository extends Context.Service<
         dropPendingReminders: (id) =>
           Effect.asVoid(sql`DELETE FROM notification_schedule WHERE game_id = ${id}::uuid AND sent = FALSE`),
 
-        supersedeDeadLetters: (id, kinds) =>
+        supersedeDeadLetters: (id, kinds, by) =>
           Effect.asVoid(sql`
             UPDATE dead_letters
-            SET resolved_at = statement_timestamp(), resolved_by = 'api', resolution = 'superseded'
+            SET resolved_at = statement_timestamp(), resolved_by = ${by}, resolution = 'superseded'
             WHERE game_id = ${id}::uuid AND resolved_at IS NULL AND kind = ANY(${kinds}::text[])`),
 
         takeKey: (key, requestHash) =>

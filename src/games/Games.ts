@@ -3,11 +3,13 @@
  * writes the event that tells of it.
  *
  * The game's row is locked before anything is judged, so a decision never rests on a status, version or time that
- * somebody else is just changing. The clock's own transitions take the same lock.
+ * somebody else is just changing. The clock's own transitions take the same lock. A game of a guild that the caller does
+ * not deal with is not there for him.
  */
 import { Cause, Context, DateTime, Effect, Exit, Layer, Option, Schema, Semaphore } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { createHash } from "node:crypto"
+import { Caller, includesGuild } from "../domain/Caller.ts"
 import type { DeadLetterKind } from "../domain/DeadLetter.ts"
 import { type Game, type GameId, type GamePatch, NewGame } from "../domain/Game.ts"
 import { canBecome, isFinal, type GameStatus } from "../domain/GameStatus.ts"
@@ -15,7 +17,14 @@ import type { GameEventType } from "../domain/GameEvent.ts"
 import { appendGameEvent } from "../outbox/OutboxEventStore.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import { Database } from "../postgres/Database.ts"
-import { GameNotEditable, GameNotFound, IdempotencyConflict, IllegalTransition, VersionMismatch } from "./errors.ts"
+import {
+  GameNotEditable,
+  GameNotFound,
+  GuildForbidden,
+  IdempotencyConflict,
+  IllegalTransition,
+  VersionMismatch
+} from "./errors.ts"
 import {
   type GameColumns,
   type GameFilter,
@@ -27,6 +36,8 @@ import {
 /** The versions at which the client is ready to change the game; any version if not given. */
 export type ExpectedVersions = ReadonlyArray<number> | undefined
 
+type EditError = GameNotFound | VersionMismatch | IllegalTransition | GameNotEditable | SqlError.SqlError
+
 export class Games extends Context.Service<
   Games,
   {
@@ -34,27 +45,24 @@ export class Games extends Context.Service<
     readonly create: (
       game: NewGame,
       idempotencyKey?: string
-    ) => Effect.Effect<Game, IdempotencyConflict | SqlError.SqlError>
-    readonly get: (id: GameId) => Effect.Effect<Game, GameNotFound | SqlError.SqlError>
+    ) => Effect.Effect<Game, GuildForbidden | IdempotencyConflict | SqlError.SqlError, Caller>
+    readonly get: (id: GameId) => Effect.Effect<Game, GameNotFound | SqlError.SqlError, Caller>
     /** Games in the order of their start. */
-    readonly list: (filter: GameFilter) => Effect.Effect<GamePage, SqlError.SqlError>
+    readonly list: (filter: GameFilter) => Effect.Effect<GamePage, SqlError.SqlError, Caller>
     /** The planned transitions and reminders of a game, done ones included. */
-    readonly schedule: (id: GameId) => Effect.Effect<GameSchedule, GameNotFound | SqlError.SqlError>
+    readonly schedule: (id: GameId) => Effect.Effect<GameSchedule, GameNotFound | SqlError.SqlError, Caller>
     /** Changes fields; the status by the state machine. What changes nothing is no change: no event, same version. */
     readonly edit: (
       id: GameId,
       patch: GamePatch,
       expected?: ExpectedVersions
-    ) => Effect.Effect<Game, GameNotFound | VersionMismatch | IllegalTransition | GameNotEditable | SqlError.SqlError>
+    ) => Effect.Effect<Game, EditError | GuildForbidden, Caller>
     /** Cancels a game; one that is cancelled already stays as it is. */
-    readonly cancel: (
-      id: GameId,
-      expected?: ExpectedVersions
-    ) => Effect.Effect<Game, GameNotFound | VersionMismatch | IllegalTransition | GameNotEditable | SqlError.SqlError>
+    readonly cancel: (id: GameId, expected?: ExpectedVersions) => Effect.Effect<Game, EditError, Caller>
     readonly remove: (
       id: GameId,
       expected?: ExpectedVersions
-    ) => Effect.Effect<void, GameNotFound | VersionMismatch | SqlError.SqlError>
+    ) => Effect.Effect<void, GameNotFound | VersionMismatch | SqlError.SqlError, Caller>
   }
 >()("kickoff/games/Games") {
   static readonly layer = Layer.effect(
@@ -65,19 +73,23 @@ export class Games extends Context.Service<
       const repository = yield* GameRepository
       const signal = yield* OutboxSignal
 
-      const write = <A, E>(change: Effect.Effect<Change<A>, E | SqlError.SqlError>) =>
+      const write = <A, E, R>(change: Effect.Effect<Change<A>, E | SqlError.SqlError, R>) =>
         database.transaction(Effect.andThen(repository.boundLockWaits, change)).pipe(
           Effect.onExit((exit) => (mayHaveTold(exit) ? signal.committed : Effect.void)),
           Effect.retry({ times: 2, while: isLockConflict }),
           Effect.map((change) => change.result)
         )
 
+      const find = Effect.fnUntraced(function* (id: GameId) {
+        return yield* required(id)(read(repository.find(id, (yield* Caller).guilds)))
+      })
+
       const locked = Effect.fnUntraced(function* (
         id: GameId,
         reason: "change" | "deletion",
         expected: ExpectedVersions
       ) {
-        const game = yield* required(id)(repository.lock(id, reason))
+        const game = yield* required(id)(repository.lock(id, reason, (yield* Caller).guilds))
         if (expected !== undefined && !expected.includes(game.version)) {
           return yield* new VersionMismatch({ version: game.version })
         }
@@ -85,23 +97,24 @@ export class Games extends Context.Service<
       })
 
       const followStatus = Effect.fnUntraced(function* (game: Game) {
-        yield* repository.supersedeDeadLetters(game.id, scheduleKinds)
+        yield* repository.supersedeDeadLetters(game.id, scheduleKinds, (yield* Caller).name)
         yield* repository.dropPendingReminders(game.id)
         if (game.status === "IN_PROGRESS") yield* repository.recordStart(game.id)
         else yield* repository.dropPendingTransitions(game.id)
       })
 
       const followFields = Effect.fnUntraced(function* (before: Game, after: Game, changed: ReadonlySet<string>) {
+        const by = (yield* Caller).name
         const moved = changed.has("scheduled_at")
         const stretched = changed.has("expected_duration_minutes")
         if (after.status === "SCHEDULED") {
           if (moved || stretched) {
-            yield* repository.supersedeDeadLetters(after.id, moved ? scheduleKinds : ["status-transition"])
+            yield* repository.supersedeDeadLetters(after.id, moved ? scheduleKinds : ["status-transition"], by)
             yield* repository.planTransitions(after.id)
           }
-          if (moved || stretched || changed.has("reminder_minutes")) yield* repository.planReminders(after.id)
+          if (moved || stretched || changed.has("reminder_minutes")) yield* repository.planReminders(after.id, by)
         } else if (after.status === "IN_PROGRESS" && stretched) {
-          yield* repository.supersedeDeadLetters(after.id, ["status-transition"])
+          yield* repository.supersedeDeadLetters(after.id, ["status-transition"], by)
           yield* repository.moveCompletion(after.id, after.expected_duration_minutes - before.expected_duration_minutes)
         }
       })
@@ -118,7 +131,7 @@ export class Games extends Context.Service<
         }
         const used = yield* Effect.orDie(Effect.fromOption(yield* repository.findKey(key)))
         if (used.request_hash !== hash) return yield* new IdempotencyConflict({ reason: "other-request" })
-        const existing = yield* repository.find(used.game_id)
+        const existing = yield* repository.find(used.game_id, (yield* Caller).guilds)
         if (Option.isNone(existing)) return yield* new IdempotencyConflict({ reason: "game-deleted" })
         return { result: existing.value, told: false }
       })
@@ -126,6 +139,7 @@ export class Games extends Context.Service<
       const edit = Effect.fnUntraced(function* (id: GameId, patch: GamePatch, expected: ExpectedVersions) {
         const before = yield* locked(id, "change", expected)
         const columns = changes(before, toColumns(patch))
+        if (columns.guild_id !== undefined) yield* requireGuild(columns.guild_id)
         const changed = new Set(Object.keys(columns))
         if (changed.size === 0) return { result: before, told: false }
         const status = columns.status ?? before.status
@@ -148,31 +162,35 @@ export class Games extends Context.Service<
 
       const remove = Effect.fnUntraced(function* (id: GameId, expected: ExpectedVersions) {
         const game = yield* locked(id, "deletion", expected)
-        yield* repository.supersedeDeadLetters(id, scheduleKinds)
+        yield* repository.supersedeDeadLetters(id, scheduleKinds, (yield* Caller).name)
         yield* appendGameEvent(sql, id, "game.deleted", { version: game.version + 1 })
         yield* repository.remove(id)
         return { result: undefined, told: true }
       })
 
       return Games.of({
-        create: Effect.fn("Games.create")((game: NewGame, key?: string) =>
-          key === undefined
+        create: Effect.fn("Games.create")(function* (game: NewGame, key?: string) {
+          yield* requireGuild(game.guild_id)
+          return yield* key === undefined
             ? creating.withPermit(
                 Effect.onExit(repository.create(toColumns(game), Option.none()), () => signal.committed)
               )
             : write(createOnce(game, key))
-        ),
-        get: Effect.fn("Games.get")((id: GameId) => required(id)(read(repository.find(id)))),
-        list: Effect.fn("Games.list")((filter: GameFilter) => read(repository.list(filter))),
+        }),
+        get: Effect.fn("Games.get")(find),
+        list: Effect.fn("Games.list")(function* (filter: GameFilter) {
+          return yield* read(repository.list(filter, (yield* Caller).guilds))
+        }),
         schedule: Effect.fn("Games.schedule")(function* (id: GameId) {
-          yield* required(id)(read(repository.find(id)))
+          yield* find(id)
           return yield* read(repository.schedule(id))
         }),
         edit: Effect.fn("Games.edit")((id: GameId, patch: GamePatch, expected?: ExpectedVersions) =>
           write(edit(id, patch, expected))
         ),
         cancel: Effect.fn("Games.cancel")((id: GameId, expected?: ExpectedVersions) =>
-          write(edit(id, { status: "CANCELLED" }, expected))
+          // It is no change of the guild.
+          Effect.catchTag(write(edit(id, { status: "CANCELLED" }, expected)), "GuildForbidden", Effect.die)
         ),
         remove: Effect.fn("Games.remove")((id: GameId, expected?: ExpectedVersions) => write(remove(id, expected)))
       })
@@ -201,6 +219,10 @@ const isLockConflict = (error: unknown): boolean =>
 /** The first query after the server came back fails on a stale connection, the second does not. */
 const read = <A>(query: Effect.Effect<A, SqlError.SqlError>) =>
   Effect.retry(query, { times: 1, while: (error) => error.reason._tag === "ConnectionError" })
+
+const requireGuild = Effect.fnUntraced(function* (guild_id: string) {
+  if (!includesGuild((yield* Caller).guilds, guild_id)) yield* new GuildForbidden({ guild_id })
+})
 
 const required =
   (id: GameId) =>

@@ -9,6 +9,15 @@ export class GameNotFound extends Schema.TaggedError<GameNotFound>()("GameNotFou
   }
 }
 
+/** The caller deals with games of other guilds only. */
+export class GuildForbidden extends Schema.TaggedError<GuildForbidden>()("GuildForbidden", {
+  guild_id: Schema.String
+}) {
+  override get message() {
+    return `Games of the guild ${JSON.stringify(this.guild_id)} are not yours to plan`
+  }
+}
+
 /** The state machine has no such step. */
 export class IllegalTransition extends Schema.TaggedError<IllegalTransition>()("IllegalTransition", {
   from: GameStatus,

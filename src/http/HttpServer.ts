@@ -40,7 +40,13 @@ export class HttpServer extends Context.Service<
   static readonly layer = Layer.unwrap(
     Effect.map(Settings, ({ httpHost, httpPort, roles, shutdownGrace }) => {
       const server = answerClientErrors(
-        createServer({ headersTimeout: 10_000, requestTimeout: 30_000, keepAliveTimeout: 5000 })
+        createServer({
+          headersTimeout: 10_000,
+          requestTimeout: 30_000,
+          keepAliveTimeout: 5000,
+          // Node would take the first of two; a proxy in front may have judged by the second.
+          joinDuplicateHeaders: true
+        })
       )
       // Stopping closes the connections that are idle then; those that become idle later are closed as they do.
       server.on("request", (_, response) =>

@@ -19,8 +19,12 @@ import { type MatchPath, methodsOf } from "./routes.ts"
 /** Largest body that is read. */
 export const maxBodySize = ByteSize.kibibytes(64)
 
-/** Seconds after which a client may try again. */
-const retryAfter = "2"
+/** Headers that belong to a status, whatever its reason. `Retry-After` is in seconds. */
+const headersOf: Readonly<Record<number, Readonly<Record<string, string>>>> = {
+  401: { "www-authenticate": 'Bearer realm="kickoff"' },
+  429: { "retry-after": "1" },
+  503: { "retry-after": "2" }
+}
 
 const phrases: Readonly<Record<number, readonly [title: string, detail: string]>> = {
   400: ["Bad Request", "The request cannot be read"],
@@ -48,7 +52,8 @@ const rewrite = (response: HttpServerResponse.HttpServerResponse): HttpServerRes
     : response.headers["connection"] === undefined
       ? toProblem(response.status)
       : HttpServerResponse.setHeader(toProblem(response.status), "connection", response.headers["connection"])
-  return problem.status === 503 ? HttpServerResponse.setHeader(problem, "retry-after", retryAfter) : problem
+  const headers = headersOf[problem.status]
+  return headers === undefined ? problem : HttpServerResponse.setHeaders(problem, headers)
 }
 
 /** The edge for these routes, as a middleware of the whole router. */

@@ -56,6 +56,7 @@ describe.concurrent("the command line", { timeout: 30_000 }, () => {
     { name: "DATABASE_POOL_SIZE", value: "1" },
     { name: "RABBITMQ_URL", value: `http://kickoff:${password}@localhost` },
     { name: "RABBITMQ_EXCHANGE", value: "amq.topic" },
+    { name: "KICKOFF_RATE_LIMIT", value: "none" },
     { name: "KICKOFF_ROLES", value: "api,cook" },
     { name: "KICKOFF_MIGRATE", value: "perhaps" },
     { name: "KICKOFF_BACKSTOP", value: "3 minutes" },
@@ -72,6 +73,47 @@ describe.concurrent("the command line", { timeout: 30_000 }, () => {
       assert.notInclude(line, password)
       if (!name.endsWith("_URL")) assert.include(line, `got "${value}"`)
     })
+  )
+
+  it.live.each([
+    { env: { KICKOFF_API_KEYS: `[{"name": "${password}"}]` }, named: "KICKOFF_API_KEYS" },
+    { env: { KICKOFF_API_KEYS: password }, named: "KICKOFF_API_KEYS" },
+    { env: { KICKOFF_API_KEYS: "[]", KICKOFF_API_KEYS_FILE: "/no/keys.json" }, named: "KICKOFF_API_KEYS" },
+    { env: { KICKOFF_API_KEYS_FILE: "/no/keys.json" }, named: "KICKOFF_API_KEYS_FILE" }
+  ])("API keys that cannot be read end the start with exit code 2 and one line: $env", ({ env, named }) =>
+    Effect.gen(function* () {
+      const { code, stderr } = yield* runProgram({ env })
+      assert.strictEqual(code, 2)
+      const line = onlyLine(stderr)
+      assert.match(line, new RegExp(`^kickoff: ${named}: `))
+      assert.notInclude(line, password)
+    })
+  )
+
+  it.live.each(["0.0.0.0", "::", "192.0.2.1", "kickoff.example"])(
+    "the API without keys is not served on %s, and the line says both ways out",
+    (host) =>
+      Effect.gen(function* () {
+        const { code, stderr } = yield* runProgram({ env: { HTTP_HOST: host } })
+        assert.strictEqual(code, 2)
+        const line = onlyLine(stderr)
+        assert.match(line, /^kickoff: HTTP_HOST: .*127\.0\.0\.1.*KICKOFF_API_KEYS_FILE/)
+        assert.include(line, `Got "${host}"`)
+      })
+  )
+
+  it.live.each([
+    ["with keys", { KICKOFF_API_KEYS: "[]" }],
+    ["without the role api", { KICKOFF_ROLES: "outbox" }]
+  ] as const)("a process %s may listen on every address", ([, env]) =>
+    Effect.gen(function* () {
+      const port = yield* freePort
+      const program = yield* startProgram({
+        env: { ...env, HTTP_HOST: "0.0.0.0", DATABASE_URL: `postgres://kickoff@127.0.0.1:${port}/kickoff` }
+      })
+      // It has come as far as the database.
+      yield* program.output(/is not reachable yet/)
+    }).pipe(Effect.scoped)
   )
 
   it.live.each(["serve", "migrate"])("kickoff %s needs a database of its own in the container image", (command) =>

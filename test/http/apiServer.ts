@@ -1,5 +1,9 @@
 /** A real server on a free port with a fresh database behind it, and requests to it as a client would send them. */
 import { Context, Effect, Layer, Queue, Ref } from "effect"
+import { once } from "node:events"
+import * as Net from "node:net"
+import type { ApiKey } from "../../src/access/apiKey.ts"
+import { ApiKeys } from "../../src/access/ApiKeys.ts"
 import { DeadLetters } from "../../src/deadLetters/DeadLetters.ts"
 import { Games } from "../../src/games/Games.ts"
 import { HttpServer } from "../../src/http/HttpServer.ts"
@@ -12,6 +16,7 @@ import { DatabaseMetricsRepository } from "../../src/operations/DatabaseMetricsR
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
 import { Listener } from "../../src/postgres/Listener.ts"
 import { Settings } from "../../src/Settings.ts"
+import { anybody } from "../support/callers.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
 /** How often the relay was told of events. */
@@ -71,13 +76,14 @@ export const surroundingsLayer = Layer.effectContext(
 
 const databaseMetrics = DatabaseMetrics.layer.pipe(Layer.provide(DatabaseMetricsRepository.layer))
 
-/** The server with everything it needs but a database. */
-export const serverLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) =>
+/** The server with everything it needs but a database, and the caller that tests are when they go round it. */
+export const serverLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}, keys?: ReadonlyArray<ApiKey>) =>
   HttpServer.layer.pipe(
     Layer.provideMerge(
       Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer, ProcessMetrics.layer, databaseMetrics)
     ),
-    Layer.provideMerge(Layer.mergeAll(Health.layer, signalLayer, surroundingsLayer)),
+    Layer.provideMerge(Layer.mergeAll(Health.layer, signalLayer, surroundingsLayer, anybody)),
+    Layer.provide(keys === undefined ? ApiKeys.layerNone : ApiKeys.layerOf(keys)),
     Layer.provideMerge(Settings.layerWith({ httpPort: 0, ...settings }))
   )
 
@@ -113,6 +119,19 @@ export const request = Effect.fnUntraced(function* (
       text,
       body: /json/.test(response.headers.get("content-type") ?? "") && text !== "" ? JSON.parse(text) : {}
     }
+  })
+})
+
+/** Sends bytes as they are and returns what comes back until the server closes the connection. */
+export const sendRaw = Effect.fnUntraced(function* (text: string) {
+  const { url } = yield* HttpServer
+  return yield* Effect.promise(async () => {
+    const socket = Net.connect(Number(new URL(url).port), "127.0.0.1")
+    const chunks: Array<Buffer> = []
+    socket.on("data", (chunk) => chunks.push(chunk))
+    socket.write(text)
+    await once(socket, "close")
+    return Buffer.concat(chunks).toString()
   })
 })
 

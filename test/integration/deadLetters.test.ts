@@ -14,6 +14,7 @@ import { Database } from "../../src/postgres/Database.ts"
 import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
 import { Signals, signalLayer } from "../http/apiServer.ts"
+import { callerLayer } from "../support/callers.ts"
 import { openLetter, parkEvent, parkReminder, parkTransition } from "../support/deadLetters.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import { eventually, getGame, getTransitions, insertGame, insertReminder, listEvents } from "../support/games.ts"
@@ -25,7 +26,8 @@ const atRest = Layer.mergeAll(
   Games.layer,
   StatusTransitionRepository.layer,
   NotificationRepository.layer,
-  OutboxRepository.layer
+  OutboxRepository.layer,
+  callerLayer("ada")
 ).pipe(Layer.provideMerge(signalLayer), Layer.provideMerge(TestDatabase.layer))
 
 const hour = 3_600_000
@@ -38,9 +40,9 @@ const list = Effect.fnUntraced(function* (query: Partial<DeadLetterQuery>) {
 
 /** Replays a letter, which must be superseded, and returns why. */
 const supersededBecause = Effect.fnUntraced(function* (letter: DeadLetterId) {
-  const settled = yield* (yield* DeadLetters).replay(letter, "tester")
+  const settled = yield* (yield* DeadLetters).replay(letter)
   assert.strictEqual(settled.letter.resolution, "superseded")
-  assert.strictEqual(settled.letter.resolved_by, "tester")
+  assert.strictEqual(settled.letter.resolved_by, "ada")
   assert.isNotNull(settled.letter.resolved_at)
   return Option.getOrThrow(settled.superseded_because)
 })
@@ -59,7 +61,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         const deadLetters = yield* DeadLetters
         const { id, letter } = yield* parkTransition(yield* insertGame(-1000), "IN_PROGRESS")
         assert.deepStrictEqual(yield* schedule("game_status_schedule", id), { hold: "parked", attempts: 1 })
-        const settled = yield* deadLetters.replay(letter, "ada")
+        const settled = yield* deadLetters.replay(letter)
         assert.isTrue(Option.isNone(settled.superseded_because))
         assert.deepStrictEqual([settled.letter.resolution, settled.letter.resolved_by], ["replayed", "ada"])
         assert.deepStrictEqual(yield* schedule("game_status_schedule", id), { hold: null, attempts: 0 })
@@ -70,7 +72,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
     it.effect("makes a reminder fresh likewise", () =>
       Effect.gen(function* () {
         const { id, letter } = yield* parkReminder(yield* insertGame(hour))
-        const settled = yield* (yield* DeadLetters).replay(letter, "ada")
+        const settled = yield* (yield* DeadLetters).replay(letter)
         assert.strictEqual(settled.letter.resolution, "replayed")
         assert.deepStrictEqual(yield* schedule("notification_schedule", id), { hold: null, attempts: 0 })
       })
@@ -97,7 +99,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
     it.effect.each(["SCHEDULED", "IN_PROGRESS"])("lets the completion of a game that is %s go on", (status) =>
       Effect.gen(function* () {
         const { letter } = yield* parkTransition(yield* insertGame(-1000, { status }), "COMPLETED")
-        assert.strictEqual((yield* (yield* DeadLetters).replay(letter, "ada")).letter.resolution, "replayed")
+        assert.strictEqual((yield* (yield* DeadLetters).replay(letter)).letter.resolution, "replayed")
       })
     )
 
@@ -158,7 +160,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         yield* games.edit(id, { title: "second" })
         assert.lengthOf(yield* listEvents(id), 1)
         const told = yield* Ref.get(signals)
-        assert.strictEqual((yield* (yield* DeadLetters).replay(letter, "ada")).letter.resolution, "replayed")
+        assert.strictEqual((yield* (yield* DeadLetters).replay(letter)).letter.resolution, "replayed")
         assert.deepStrictEqual(
           (yield* listEvents(id)).map(({ data, event_id }) => [data["title"], event_id === event.event_id]),
           [
@@ -177,7 +179,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         const id = GameId.make(yield* insertGame(hour))
         yield* (yield* Games).remove(id)
         const { event, letter } = yield* parkEvent(id)
-        yield* (yield* DeadLetters).replay(letter, "ada")
+        yield* (yield* DeadLetters).replay(letter)
         assert.deepStrictEqual(
           (yield* listEvents(id)).map(({ event_id }) => event_id),
           [event.event_id]
@@ -190,13 +192,13 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
     Effect.gen(function* () {
       const deadLetters = yield* DeadLetters
       const row = yield* parkTransition(yield* insertGame(-1000), "IN_PROGRESS")
-      const settled = yield* deadLetters.discard(row.letter, "ada")
+      const settled = yield* deadLetters.discard(row.letter)
       assert.deepStrictEqual([settled.letter.resolution, settled.letter.resolved_by], ["discarded", "ada"])
       assert.deepStrictEqual(yield* schedule("game_status_schedule", row.id), { hold: "parked", attempts: 1 })
       const id = GameId.make(yield* insertGame(hour))
       yield* (yield* Games).edit(id, { title: "first" })
       const { letter } = yield* parkEvent(id)
-      yield* deadLetters.discard(letter, "ada")
+      yield* deadLetters.discard(letter)
       assert.deepStrictEqual(yield* listEvents(id), [])
     })
   )
@@ -206,9 +208,9 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
       const deadLetters = yield* DeadLetters
       for (const first of ["replay", "discard"] as const) {
         const { letter } = yield* parkTransition(yield* insertGame(-1000), "IN_PROGRESS")
-        const before = (yield* deadLetters[first](letter, "ada")).letter
+        const before = (yield* deadLetters[first](letter)).letter
         for (const second of ["replay", "discard"] as const) {
-          const error = yield* Effect.flip(deadLetters[second](letter, "bob"))
+          const error = yield* Effect.flip(Effect.provide(deadLetters[second](letter), callerLayer("bob")))
           assert.strictEqual(error._tag, "DeadLetterResolved")
           assert.include(error.message, `was ${first === "replay" ? "replayed" : "discarded"} already, by ada`)
         }
@@ -223,8 +225,8 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
       const id = DeadLetterId.make(randomUUID())
       for (const call of [
         Effect.asVoid(deadLetters.get(id)),
-        Effect.asVoid(deadLetters.replay(id, "ada")),
-        Effect.asVoid(deadLetters.discard(id, "ada"))
+        Effect.asVoid(deadLetters.replay(id)),
+        Effect.asVoid(deadLetters.discard(id))
       ]) {
         assert.strictEqual((yield* Effect.flip(call))._tag, "DeadLetterNotFound")
       }
@@ -237,8 +239,8 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
       const id = GameId.make(yield* insertGame(hour))
       const { letter } = yield* parkTransition(id, "IN_PROGRESS")
       yield* (yield* Games).edit(id, { expected_duration_minutes: 5 })
-      const error = yield* Effect.flip((yield* DeadLetters).replay(letter, "ada"))
-      assert.include(error.message, "was superseded already, by api")
+      const error = yield* Effect.flip((yield* DeadLetters).replay(letter))
+      assert.include(error.message, "was superseded already, by ada")
       assert.lengthOf(yield* sql`SELECT FROM game_status_schedule WHERE game_id = ${id} AND hold IS NOT NULL`, 0)
     })
   )
@@ -255,7 +257,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
           const { event, letter } = yield* parkEvent(id)
           const results = yield* Effect.all(
             Array.from({ length: 8 }, (_, index) =>
-              Effect.result(deadLetters[index % 2 === 0 ? "replay" : other](letter, `person ${index}`))
+              Effect.result(deadLetters[index % 2 === 0 ? "replay" : other](letter))
             ),
             { concurrency: "unbounded" }
           )
@@ -281,14 +283,16 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         const discarding = yield* Effect.forkChild(
           database.transaction(
             Effect.gen(function* () {
-              yield* deadLetters.discard(letter, "ada")
+              yield* deadLetters.discard(letter)
               yield* Deferred.succeed(discarded, undefined)
               yield* Deferred.await(release)
             })
           )
         )
         yield* Deferred.await(discarded)
-        const replaying = yield* Effect.forkChild(Effect.flip(deadLetters.replay(letter, "bob")))
+        const replaying = yield* Effect.forkChild(
+          Effect.flip(Effect.provide(deadLetters.replay(letter), callerLayer("bob")))
+        )
         yield* eventually(
           sql`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
           (waiting) => waiting.length > 0
@@ -342,7 +346,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         const start = (yield* parkTransition(game, "IN_PROGRESS")).letter
         const reminder = (yield* parkReminder(game)).letter
         const other = (yield* parkReminder(yield* insertGame(hour))).letter
-        yield* deadLetters.discard(start, "ada")
+        yield* deadLetters.discard(start)
 
         assert.deepStrictEqual(yield* list({ game_id: game }), [reminder])
         assert.deepStrictEqual(yield* list({ game_id: game, state: "resolved" }), [start])
@@ -408,7 +412,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
             ) - CASE n WHEN 60 THEN 'type' ELSE '' END,
             now() - interval '1 hour' + n * interval '1 microsecond'
           FROM generate_series(1, 250) AS n`
-        const attempts = yield* Stream.runCollect(deadLetters.settleAll("replay", { game_id }, "ada"))
+        const attempts = yield* Stream.runCollect(deadLetters.settleAll("replay", { game_id }))
         assert.lengthOf(attempts, 250)
         const outcomes = attempts.map(({ outcome }) => outcome)
         assert.deepStrictEqual([outcomes[59], outcomes[119]], ["refused", "superseded"])
@@ -431,9 +435,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         const game_id = GameId.make(yield* insertGame(hour))
         const start = (yield* parkTransition(game_id, "IN_PROGRESS")).letter
         const reminder = (yield* parkReminder(game_id)).letter
-        const attempts = yield* Stream.runCollect(
-          deadLetters.settleAll("discard", { game_id, kind: "notification" }, "ada")
-        )
+        const attempts = yield* Stream.runCollect(deadLetters.settleAll("discard", { game_id, kind: "notification" }))
         assert.deepStrictEqual(
           attempts.map(({ id, outcome }) => [id, outcome]),
           [[reminder, "discarded"]]
@@ -449,9 +451,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
         const start = (yield* parkTransition(game_id, "IN_PROGRESS")).letter
         const reminder = (yield* parkReminder(game_id)).letter
         const unknown = DeadLetterId.make(randomUUID())
-        const attempts = yield* Stream.runCollect(
-          deadLetters.settleThese("replay", [reminder, unknown, start, start], "ada")
-        )
+        const attempts = yield* Stream.runCollect(deadLetters.settleThese("replay", [reminder, unknown, start, start]))
         assert.deepStrictEqual(
           attempts.map(({ id, outcome }) => [id, outcome]),
           [
@@ -475,7 +475,7 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
           FROM generate_series(1, ${count}::int)`
         // More than a page, and a new one for each, as when replays fail at once.
         yield* write(150)
-        const attempts = yield* deadLetters.settleAll("discard", { game_id }, "ada").pipe(
+        const attempts = yield* deadLetters.settleAll("discard", { game_id }).pipe(
           Stream.tap(() => write(1)),
           Stream.take(200),
           Stream.runCollect
@@ -488,7 +488,9 @@ layer(atRest, { excludeTestServices: true })("A dead letter", (it) => {
 })
 
 const withEngine = (settings: Parameters<typeof engineLayer>[0] = {}) =>
-  Layer.merge(DeadLetters.layer, Games.layer).pipe(Layer.provideMerge(engineLayer({ maxAttempts: 1, ...settings })))
+  Layer.mergeAll(DeadLetters.layer, Games.layer, callerLayer("ada")).pipe(
+    Layer.provideMerge(engineLayer({ maxAttempts: 1, ...settings }))
+  )
 
 /** Plans a start that is due and returns its id; there is no letter yet. */
 const planStart = Effect.fnUntraced(function* (gameId: string) {
@@ -527,7 +529,7 @@ describe("a replay", () => {
         VALUES (${game}, 'COMPLETED', clock_timestamp())`
       yield* eventually(getTransitions(game), (rows) => rows.get("COMPLETED")?.hold === "waiting")
       yield* acceptGames
-      yield* deadLetters.replay(DeadLetterId.make(open?.id ?? ""), "ada")
+      yield* deadLetters.replay(DeadLetterId.make(open?.id ?? ""))
       const started = yield* Queue.take(broker.received)
       const completed = yield* Queue.take(broker.received)
       assert.deepStrictEqual([started.type, completed.type], ["game.started", "game.completed"])
@@ -545,7 +547,7 @@ describe("a replay", () => {
       const start = yield* planStart(game)
       const [first] = yield* eventually(openLetters(start), (letters) => letters.length === 1)
       const before = DeadLetterId.make(first?.id ?? "")
-      yield* deadLetters.replay(before, "ada")
+      yield* deadLetters.replay(before)
       const [second] = yield* eventually(openLetters(start), (letters) => letters.length === 1)
       assert.notStrictEqual(second?.id, before)
       // Attempts are counted anew.
@@ -553,7 +555,7 @@ describe("a replay", () => {
       assert.strictEqual((yield* deadLetters.get(before)).resolution, "replayed")
       assert.strictEqual((yield* getGame(game)).status, "SCHEDULED")
       yield* acceptGames
-      yield* deadLetters.replay(DeadLetterId.make(second?.id ?? ""), "ada")
+      yield* deadLetters.replay(DeadLetterId.make(second?.id ?? ""))
       yield* eventually(getGame(game), ({ status }) => status === "IN_PROGRESS")
     }).pipe(Effect.provide(withEngine()))
   )
@@ -589,7 +591,7 @@ describe("a replay", () => {
       const reminder = yield* insertReminder(game, 15, 0)
       const [open] = yield* eventually(openLetters(reminder), (letters) => letters.length === 1)
       yield* sql`ALTER TABLE outbox DROP CONSTRAINT refuse`
-      yield* deadLetters.replay(DeadLetterId.make(open?.id ?? ""), "ada")
+      yield* deadLetters.replay(DeadLetterId.make(open?.id ?? ""))
       const event = yield* Queue.take(broker.received)
       assert.deepStrictEqual([event.type, event.subject], ["game.reminder_due", game])
     }).pipe(Effect.provide(withEngine()))
@@ -608,7 +610,7 @@ describe("a replay", () => {
       const id = yield* Deferred.await(refused)
       yield* eventually(openLetters(id), (letters) => letters.length === 1)
       broker.answer = () => Effect.void
-      yield* deadLetters.replay(yield* openLetter(id), "ada")
+      yield* deadLetters.replay(yield* openLetter(id))
       const event = yield* Queue.take(broker.received)
       assert.deepStrictEqual([event.id, event.type, event.subject], [id, "game.started", game])
       yield* eventually(sql`SELECT FROM outbox`, (rows) => rows.length === 0)

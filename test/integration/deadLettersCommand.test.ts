@@ -7,6 +7,7 @@ import { userInfo } from "node:os"
 import { GameId } from "../../src/domain/Game.ts"
 import { Games } from "../../src/games/Games.ts"
 import { EventRefused, PublishError } from "../../src/messaging/Publisher.ts"
+import { anybody } from "../support/callers.ts"
 import { openLetter, parkReminder, parkTransition } from "../support/deadLetters.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import { eventually, insertGame } from "../support/games.ts"
@@ -15,7 +16,7 @@ import { TestDatabase } from "../support/TestDatabase.ts"
 
 const hour = 3_600_000
 
-const withEngine = Games.layer.pipe(Layer.provideMerge(engineLayer({ maxAttempts: 1 })))
+const withEngine = Layer.merge(Games.layer, anybody).pipe(Layer.provideMerge(engineLayer({ maxAttempts: 1 })))
 
 /** Runs `kickoff dead-letters` on the test's database. */
 const run = Effect.fnUntraced(function* (...args: ReadonlyArray<string>) {

@@ -5,6 +5,7 @@ import { GameId, type GamePatch, type NewGame } from "../../src/domain/Game.ts"
 import { Games } from "../../src/games/Games.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import { Signals, signalLayer } from "../http/apiServer.ts"
+import { anybody } from "../support/callers.ts"
 import { eventually, getGame, insertGame, insertReminder, insertTransition, listEvents } from "../support/games.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
@@ -87,7 +88,10 @@ const letters = Effect.fnUntraced(function* (gameId: string) {
 
 const typesOf = (events: ReadonlyArray<{ readonly type: string }>) => events.map(({ type }) => type)
 
-const services = Games.layer.pipe(Layer.provideMerge(signalLayer), Layer.provideMerge(TestDatabase.layer))
+const services = Layer.merge(Games.layer, anybody).pipe(
+  Layer.provideMerge(signalLayer),
+  Layer.provideMerge(TestDatabase.layer)
+)
 
 layer(services, { excludeTestServices: true })("Games", (it) => {
   describe("a created game", () => {

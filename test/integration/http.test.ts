@@ -6,7 +6,16 @@ import * as Net from "node:net"
 import { HttpServer } from "../../src/http/HttpServer.ts"
 import { Health } from "../../src/observability/Health.ts"
 import { Database } from "../../src/postgres/Database.ts"
-import { apiLayer, type Answer, createGame, request, serverLayer, Surroundings, validGame } from "../http/apiServer.ts"
+import {
+  apiLayer,
+  type Answer,
+  createGame,
+  request,
+  sendRaw,
+  serverLayer,
+  Surroundings,
+  validGame
+} from "../http/apiServer.ts"
 import { listEvents } from "../support/games.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
@@ -33,19 +42,6 @@ const pathsOf = (answer: Answer): ReadonlyArray<string> => {
 
 const without = (field: keyof typeof validGame) =>
   Object.fromEntries(Object.entries(validGame).filter(([name]) => name !== field))
-
-/** Sends bytes as they are and returns what comes back until the server closes the connection. */
-const sendRaw = Effect.fnUntraced(function* (text: string) {
-  const { url } = yield* HttpServer
-  return yield* Effect.promise(async () => {
-    const socket = Net.connect(Number(new URL(url).port), "127.0.0.1")
-    const chunks: Array<Buffer> = []
-    socket.on("data", (chunk) => chunks.push(chunk))
-    socket.write(text)
-    await once(socket, "close")
-    return Buffer.concat(chunks).toString()
-  })
-})
 
 layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
   describe("bad input", () => {

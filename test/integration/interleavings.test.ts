@@ -6,6 +6,7 @@ import { GameId } from "../../src/domain/Game.ts"
 import { Games } from "../../src/games/Games.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
+import { anybody } from "../support/callers.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import {
   eventually,
@@ -18,7 +19,7 @@ import {
 } from "../support/games.ts"
 import { acceptGames, refuseGames, startsOf } from "../support/refuse.ts"
 
-const withGames = Games.layer.pipe(Layer.provideMerge(engineLayer()))
+const withGames = Layer.merge(Games.layer, anybody).pipe(Layer.provideMerge(engineLayer()))
 
 /** Plans a game through the use case and returns its id. */
 const plan = (startsIn: Duration.Duration, title = "a game") =>

@@ -8,10 +8,13 @@ import { LedgerRepository } from "../../src/ledger/LedgerRepository.ts"
 import { isClean, verify } from "../../src/ledger/Verification.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
+import { anybody } from "../support/callers.ts"
 import { eventually, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 
 const layer = () =>
-  Layer.mergeAll(Games.layer, LedgerRepository.layer, GameRepository.layer).pipe(Layer.provideMerge(engineLayer()))
+  Layer.mergeAll(Games.layer, LedgerRepository.layer, GameRepository.layer, anybody).pipe(
+    Layer.provideMerge(engineLayer())
+  )
 
 /** What the checks find since an instant, by name. */
 const findingsSince = Effect.fnUntraced(function* (from: DateTime.Utc) {

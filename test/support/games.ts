@@ -40,7 +40,12 @@ export const insertReminder = (gameId: string, minutes: number, dueInMs: number)
 export const getGame = (id: string) =>
   Effect.gen(function* () {
     const sql = yield* SqlClient.SqlClient
-    const [row] = yield* sql<{ readonly status: string; readonly version: number }>`
+    const [row] = yield* sql<{
+      readonly guild_id: string
+      readonly title: string
+      readonly status: string
+      readonly version: number
+    }>`
       SELECT * FROM game_sessions WHERE id = ${id}`
     if (row === undefined) return yield* Effect.die(new Error(`no game ${id}`))
     return row

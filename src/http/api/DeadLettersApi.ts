@@ -4,6 +4,7 @@ import { HttpApi, HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api
 import { DeadLetter, DeadLetterId, DeadLetterKind } from "../../domain/DeadLetter.ts"
 import { GameId, NewGame } from "../../domain/Game.ts"
 import { InstantFromString } from "../../domain/Instant.ts"
+import { Authentication, NeededScope } from "./Authentication.ts"
 import { CreationCursor } from "./cursor.ts"
 import { Instant, Limit } from "./fields.ts"
 import { DatabaseUnavailable, DeadLetterNotFoundProblem, DeadLetterResolvedProblem } from "./problems.ts"
@@ -57,8 +58,8 @@ export class DeadLettersApi extends HttpApiGroup.make("dead-letters")
       .annotate(OpenApi.Summary, "List what was given up, in the order in which it was")
       .annotate(
         OpenApi.Description,
-        "`from` (inclusive) and `to` (exclusive) speak of `created_at`; `guild_id` is that of the game, as far as it " +
-          "still exists; `next_cursor` is null on the last page."
+        "`from` (inclusive) and `to` (exclusive) speak of `created_at`; `guild_id` is that of the game, and of a game " +
+          "that is gone that of its events; `next_cursor` is null on the last page."
       ),
     HttpApiEndpoint.get("get", "/dead-letters/:id", {
       params: path,
@@ -90,6 +91,8 @@ export class DeadLettersApi extends HttpApiGroup.make("dead-letters")
   )
   .prefix("/v1")
   .middleware(RequestValidation)
+  .middleware(Authentication)
+  .annotate(NeededScope, "operate")
   .annotate(HttpApi.ParseOptions, { errors: "all", onExcessProperty: "error" })
   .annotate(HttpApi.HeadersParseOptions, { errors: "all" })
   .annotate(HttpApi.SuccessParseOptions, {})

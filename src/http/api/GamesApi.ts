@@ -6,15 +6,18 @@ import { GameStatus } from "../../domain/GameStatus.ts"
 import { InstantFromString } from "../../domain/Instant.ts"
 import { Reminder } from "../../domain/Reminder.ts"
 import { StatusTransition } from "../../domain/StatusTransition.ts"
+import { Authentication, NeededScope } from "./Authentication.ts"
 import { Cursor } from "./cursor.ts"
 import { IfMatch } from "./entityTag.ts"
 import { Instant, Limit } from "./fields.ts"
 import {
+  ContentTooLarge,
   DatabaseUnavailable,
   GameNotEditableProblem,
   GameNotFoundProblem,
   IdempotencyConflictProblem,
   IllegalTransitionProblem,
+  UnsupportedMediaType,
   VersionMismatchProblem
 } from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
@@ -65,6 +68,8 @@ const IdempotencyKey = Schema.String.annotate({
   )
 )
 
+const bodyErrors = [ContentTooLarge, UnsupportedMediaType] as const
+
 const path = { id: GameId }
 const conditional = { "if-match": Schema.optionalKey(IfMatch) }
 const changeErrors = [
@@ -81,8 +86,9 @@ export class GamesApi extends HttpApiGroup.make("games")
       headers: { "idempotency-key": Schema.optionalKey(IdempotencyKey) },
       payload: NewGame,
       success: CreatedGame,
-      error: [IdempotencyConflictProblem, DatabaseUnavailable]
+      error: [IdempotencyConflictProblem, ...bodyErrors, DatabaseUnavailable]
     })
+      .annotate(NeededScope, "write")
       .annotate(OpenApi.Summary, "Plan a game")
       .annotate(
         OpenApi.Description,
@@ -116,8 +122,9 @@ export class GamesApi extends HttpApiGroup.make("games")
       headers: conditional,
       payload: GamePatch,
       success: TaggedGame,
-      error: changeErrors
+      error: [...changeErrors, ...bodyErrors]
     })
+      .annotate(NeededScope, "write")
       .annotate(OpenApi.Summary, "Change a game")
       .annotate(
         OpenApi.Description,
@@ -130,13 +137,17 @@ export class GamesApi extends HttpApiGroup.make("games")
       headers: conditional,
       success: TaggedGame,
       error: changeErrors
-    }).annotate(OpenApi.Summary, "Cancel a game"),
+    })
+      .annotate(NeededScope, "write")
+      .annotate(OpenApi.Summary, "Cancel a game"),
     HttpApiEndpoint.delete("remove", "/games/:id", {
       params: path,
       headers: conditional,
       success: HttpApiSchema.NoContent,
       error: [GameNotFoundProblem, VersionMismatchProblem, DatabaseUnavailable]
-    }).annotate(OpenApi.Summary, "Delete a game and its schedule"),
+    })
+      .annotate(NeededScope, "write")
+      .annotate(OpenApi.Summary, "Delete a game and its schedule"),
     HttpApiEndpoint.get("schedule", "/games/:id/schedule", {
       params: path,
       success: ScheduleBody,
@@ -145,6 +156,8 @@ export class GamesApi extends HttpApiGroup.make("games")
   )
   .prefix("/v1")
   .middleware(RequestValidation)
+  .middleware(Authentication)
+  .annotate(NeededScope, "read")
   .annotate(HttpApi.ParseOptions, { errors: "all", onExcessProperty: "error" })
   .annotate(HttpApi.HeadersParseOptions, { errors: "all" })
   // Answers are our own: a column too many is dropped, not an error.

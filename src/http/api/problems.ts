@@ -4,6 +4,7 @@
  * Each carries a `type` of its own where a client may want to react to it; `detail` is for people.
  */
 import { Schema } from "effect"
+import { ProblemDetails } from "effect/http"
 import { HttpApiError } from "effect/http-api"
 
 /** One thing that is wrong with a request. */
@@ -24,6 +25,41 @@ export class InvalidRequest extends HttpApiError.Problem<InvalidRequest>()(
   { type: type("invalid-request"), status: 400, title: "Invalid request" },
   { errors: Schema.Array(InvalidField) }
 ) {}
+
+/** No API key, or none that is good; comes with `WWW-Authenticate`. */
+export class Unauthorized extends HttpApiError.Problem<Unauthorized>()("Unauthorized", {
+  type: type("unauthorized"),
+  status: 401,
+  title: "API key needed"
+}) {}
+
+/** The API key is good, and not for this. */
+export class Forbidden extends HttpApiError.Problem<Forbidden>()("Forbidden", {
+  type: type("forbidden"),
+  status: 403,
+  title: "Not allowed"
+}) {}
+
+/** The API key is used too often; comes with `Retry-After`. */
+export class TooManyRequests extends HttpApiError.Problem<TooManyRequests>()("TooManyRequests", {
+  type: type("too-many-requests"),
+  status: 429,
+  title: "Too many requests"
+}) {}
+
+/** The body is larger than is read; answered by the edge, here for the description. */
+export class ContentTooLarge extends HttpApiError.Problem<ContentTooLarge>()("ContentTooLarge", {
+  type: ProblemDetails.blankType,
+  status: 413,
+  title: "Content Too Large"
+}) {}
+
+/** The body is of another type; answered by the edge, here for the description. */
+export class UnsupportedMediaType extends HttpApiError.Problem<UnsupportedMediaType>()("UnsupportedMediaType", {
+  type: ProblemDetails.blankType,
+  status: 415,
+  title: "Unsupported Media Type"
+}) {}
 
 export class GameNotFoundProblem extends HttpApiError.Problem<GameNotFoundProblem>()("GameNotFoundProblem", {
   type: type("game-not-found"),

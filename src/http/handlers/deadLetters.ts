@@ -5,6 +5,7 @@ import { DeadLetters, type Settled } from "../../deadLetters/DeadLetters.ts"
 import { Database } from "../../postgres/Database.ts"
 import { Api } from "../api/Api.ts"
 import { CreationCursor } from "../api/cursor.ts"
+import * as Authentication from "./authentication.ts"
 import { makeToProblem } from "./failures.ts"
 import * as RequestValidation from "./requestValidation.ts"
 
@@ -12,9 +13,6 @@ import * as RequestValidation from "./requestValidation.ts"
 const patience = Duration.seconds(15)
 
 const defaultLimit = 50
-
-/** Who settles what is settled by a request: requests carry no identity yet. */
-const by = "api"
 
 const encodeCursor = Schema.encodeEffect(CreationCursor)
 
@@ -50,7 +48,7 @@ export const layer = HttpApiBuilder.group(
 
       replay: ({ params }) =>
         deadLetters
-          .replay(params.id, by)
+          .replay(params.id)
           .pipe(
             Effect.map(toBody),
             Effect.catchTags({ DeadLetterNotFound, DeadLetterResolved, SqlError }),
@@ -59,7 +57,7 @@ export const layer = HttpApiBuilder.group(
 
       discard: ({ params }) =>
         deadLetters
-          .discard(params.id, by)
+          .discard(params.id)
           .pipe(
             Effect.map(toBody),
             Effect.catchTags({ DeadLetterNotFound, DeadLetterResolved, SqlError }),
@@ -67,4 +65,4 @@ export const layer = HttpApiBuilder.group(
           )
     })
   })
-).pipe(Layer.provide(RequestValidation.layer))
+).pipe(Layer.provide(RequestValidation.layer), Layer.provide(Authentication.layer))

@@ -5,6 +5,7 @@ import type { DeadLetterNotFound, DeadLetterResolved } from "../../deadLetters/D
 import type {
   GameNotEditable,
   GameNotFound,
+  GuildForbidden,
   IdempotencyConflict,
   IllegalTransition,
   VersionMismatch
@@ -15,6 +16,7 @@ import {
   DatabaseUnavailable,
   DeadLetterNotFoundProblem,
   DeadLetterResolvedProblem,
+  Forbidden,
   GameNotEditableProblem,
   GameNotFoundProblem,
   IdempotencyConflictProblem,
@@ -55,6 +57,7 @@ const makeSqlFailure = () => {
 /** One problem for each typed error of the use cases. */
 export const makeToProblem = () => ({
   GameNotFound: (error: GameNotFound) => Effect.fail(new GameNotFoundProblem({ detail: error.message })),
+  GuildForbidden: (error: GuildForbidden) => Effect.fail(new Forbidden({ detail: error.message })),
   IllegalTransition: (error: IllegalTransition) => Effect.fail(new IllegalTransitionProblem({ detail: error.message })),
   GameNotEditable: (error: GameNotEditable) => Effect.fail(new GameNotEditableProblem({ detail: error.message })),
   VersionMismatch: (error: VersionMismatch) => Effect.fail(new VersionMismatchProblem({ detail: error.message })),

@@ -1,12 +1,14 @@
 /** Translates requests on games to use cases and back. */
 import { Duration, Effect, Layer, Option, Schema } from "effect"
 import { HttpApiBuilder, HttpApiSchema } from "effect/http-api"
+import { Caller } from "../../domain/Caller.ts"
 import type { Game } from "../../domain/Game.ts"
 import { Games } from "../../games/Games.ts"
 import { Database } from "../../postgres/Database.ts"
 import { Api } from "../api/Api.ts"
 import { Cursor } from "../api/cursor.ts"
 import { toEntityTag, toVersions } from "../api/entityTag.ts"
+import * as Authentication from "./authentication.ts"
 import { makeToProblem } from "./failures.ts"
 import * as RequestValidation from "./requestValidation.ts"
 
@@ -19,26 +21,42 @@ const tagged = (game: Game) => HttpApiSchema.withHeaders({ body: game, headers: 
 
 const encodeCursor = Schema.encodeEffect(Cursor)
 
+/**
+ * An idempotency key as it is kept: each client has its own, so that none can ask for another's game by a guess. The
+ * separator cannot stand in a key that a client says.
+ */
+const ownKey = Effect.fnUntraced(function* (key: string | undefined) {
+  const caller = yield* Caller
+  return key === undefined || caller === Caller.anybody ? key : `${caller.name}\u001f${key}`
+})
+
 export const layer = HttpApiBuilder.group(
   Api,
   "games",
   Effect.fn(function* (handlers) {
     const games = yield* Games
     const database = yield* Database
-    const { GameNotEditable, GameNotFound, IdempotencyConflict, IllegalTransition, SqlError, VersionMismatch } =
-      makeToProblem()
+    const {
+      GameNotEditable,
+      GameNotFound,
+      GuildForbidden,
+      IdempotencyConflict,
+      IllegalTransition,
+      SqlError,
+      VersionMismatch
+    } = makeToProblem()
     const change = { GameNotFound, VersionMismatch, IllegalTransition, GameNotEditable, SqlError }
 
     return handlers.handleAll({
       create: ({ headers, payload }) =>
-        games.create(payload, headers["idempotency-key"]).pipe(
+        Effect.flatMap(ownKey(headers["idempotency-key"]), (key) => games.create(payload, key)).pipe(
           Effect.map((game) =>
             HttpApiSchema.withHeaders({
               body: game,
               headers: { etag: toEntityTag(game.version), location: `/v1/games/${game.id}` }
             })
           ),
-          Effect.catchTags({ IdempotencyConflict, SqlError }),
+          Effect.catchTags({ GuildForbidden, IdempotencyConflict, SqlError }),
           database.within(patience)
         ),
 
@@ -65,7 +83,7 @@ export const layer = HttpApiBuilder.group(
       edit: ({ headers, params, payload }) =>
         games
           .edit(params.id, payload, toVersions(headers["if-match"]))
-          .pipe(Effect.map(tagged), Effect.catchTags(change), database.within(patience)),
+          .pipe(Effect.map(tagged), Effect.catchTags({ ...change, GuildForbidden }), database.within(patience)),
 
       cancel: ({ headers, params }) =>
         games
@@ -81,4 +99,4 @@ export const layer = HttpApiBuilder.group(
         games.schedule(params.id).pipe(Effect.catchTags({ GameNotFound, SqlError }), database.within(patience))
     })
   })
-).pipe(Layer.provide(RequestValidation.layer))
+).pipe(Layer.provide(RequestValidation.layer), Layer.provide(Authentication.layer))
