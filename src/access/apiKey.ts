@@ -14,9 +14,6 @@ export type Scope = (typeof scopes)[number]
 
 const form = /^kickoff_[\w-]{43}$/
 
-/** What looks like a key, wherever it stands. */
-export const anyKey = /\bkickoff_[\w-]{43}(?![\w-])/g
-
 /** A new key. */
 export const makeKey = (): string => `kickoff_${randomBytes(32).toString("base64url")}`
 

@@ -8,12 +8,14 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServer as EffectHttpServer, HttpServerResponse } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
-import { createServer } from "node:http"
+import { createServer, type Server } from "node:http"
+import { hideKeys } from "../observability/secrets.ts"
 import { Settings } from "../Settings.ts"
 import { Api, ProcessApi } from "./api/Api.ts"
 import { answerClientErrors } from "./clientErrors.ts"
-import { renderDocs } from "./docs.ts"
+import { policyOf, renderDocs } from "./docs.ts"
 import * as Edge from "./edge.ts"
+import { type ConnectionLimits, connectionLimits } from "./guards.ts"
 import * as DeadLettersHandlers from "./handlers/deadLetters.ts"
 import * as GamesHandlers from "./handlers/games.ts"
 import * as OperationsHandlers from "./handlers/operations.ts"
@@ -36,45 +38,64 @@ export class HttpServer extends Context.Service<
     readonly url: string
   }
 >()("kickoff/http/HttpServer") {
-  /** Listens on `HTTP_HOST` and `HTTP_PORT` until its scope closes. */
-  static readonly layer = Layer.unwrap(
-    Effect.map(Settings, ({ httpHost, httpPort, roles, shutdownGrace }) => {
-      const server = answerClientErrors(
-        createServer({
-          headersTimeout: 10_000,
-          requestTimeout: 30_000,
-          keepAliveTimeout: 5000,
-          // Node would take the first of two; a proxy in front may have judged by the second.
-          joinDuplicateHeaders: true
-        })
-      )
-      // Stopping closes the connections that are idle then; those that become idle later are closed as they do.
-      server.on("request", (_, response) =>
-        response.once("finish", () => {
-          if (!server.listening) setImmediate(() => server.closeIdleConnections())
-        })
-      )
-      const routes = roles.includes("api") ? apiRoutes : processRoutes
-      const cutConnections = Layer.effectDiscard(
-        Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
-      )
-      return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
-        Layer.provideMerge(bound),
-        Layer.provide(cutConnections),
-        Layer.provide(
-          NodeHttpServer.layer(() => server, {
-            host: httpHost,
-            port: httpPort,
-            gracefulShutdownTimeout: Duration.times(shutdownGrace, 0.5)
-          }).pipe(
-            Layer.catchTag("ServeError", ({ cause }) =>
-              Layer.effectContext(Effect.fail(toAddressUnavailable(cause, httpHost, httpPort)))
+  /** Listens on `HTTP_HOST` and `HTTP_PORT` until its scope closes, with these limits; for tests. */
+  static readonly layerWith = (overrides: Partial<ConnectionLimits>) =>
+    Layer.unwrap(
+      Effect.map(Settings, ({ httpHost, httpPort, roles, shutdownGrace }) => {
+        const limits = { ...connectionLimits, ...overrides }
+        const server = makeServer(limits)
+        // Stopping closes the connections that are idle then; those that become idle later are closed as they do.
+        server.on("request", (_, response) =>
+          response.once("finish", () => {
+            if (!server.listening) setImmediate(() => server.closeIdleConnections())
+          })
+        )
+        const routes = (roles.includes("api") ? apiRoutes : processRoutes)(Duration.millis(limits.answer))
+        const cutConnections = Layer.effectDiscard(
+          Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
+        )
+        return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
+          Layer.provideMerge(bound),
+          Layer.provide(cutConnections),
+          Layer.provide(
+            NodeHttpServer.layer(() => server, {
+              host: httpHost,
+              port: httpPort,
+              gracefulShutdownTimeout: Duration.times(shutdownGrace, 0.5)
+            }).pipe(
+              Layer.catchTag("ServeError", ({ cause }) =>
+                Layer.effectContext(Effect.fail(toAddressUnavailable(cause, httpHost, httpPort)))
+              )
             )
           )
         )
-      )
-    })
-  )
+      })
+    )
+
+  /** The same with the limits of production. */
+  static readonly layer = HttpServer.layerWith({})
+}
+
+const makeServer = (limits: ConnectionLimits): Server => {
+  const server = createServer({
+    headersTimeout: limits.head,
+    requestTimeout: limits.request,
+    connectionsCheckingInterval: Math.min(2000, limits.head / 4),
+    keepAliveTimeout: limits.keepAlive,
+    // Node would take the first of two; a proxy in front may have judged by the second.
+    joinDuplicateHeaders: true,
+    // Its answer to a missing one has no body; the edge gives one.
+    requireHostHeader: false,
+    // There is nothing to change to: a request for it is one like any other.
+    shouldUpgradeCallback: () => false
+  })
+  server.maxConnections = limits.connections
+  server.setTimeout(limits.idle)
+  // First of all who see a request: a key in a URL gets no further, neither into logs nor into traces.
+  server.on("request", (request) => {
+    if (request.url !== undefined) request.url = hideKeys(request.url)
+  })
+  return answerClientErrors(server)
 }
 
 const bound = Layer.effect(
@@ -92,19 +113,23 @@ const docs = HttpRouter.use((router) => {
   return router.add(
     "GET",
     docsPath,
-    HttpServerResponse.html(page).pipe(HttpServerResponse.setHeader("cache-control", "max-age=300"))
+    HttpServerResponse.html(page).pipe(
+      HttpServerResponse.setHeaders({ "cache-control": "max-age=300", "content-security-policy": policyOf(page) })
+    )
   )
 })
 
-const apiRoutes = Layer.mergeAll(HttpApiBuilder.layer(Api, { openapiPath: descriptionPath }), docs).pipe(
-  Layer.provide([GamesHandlers.layer, DeadLettersHandlers.layer, OperationsHandlers.layer]),
-  Layer.provide(Edge.layer(makeMatchPath(Api, [descriptionPath, docsPath])))
-)
+const apiRoutes = (deadline: Duration.Duration) =>
+  Layer.mergeAll(HttpApiBuilder.layer(Api, { openapiPath: descriptionPath }), docs).pipe(
+    Layer.provide([GamesHandlers.layer, DeadLettersHandlers.layer, OperationsHandlers.layer]),
+    Layer.provide(Edge.layer({ matchPath: makeMatchPath(Api, [descriptionPath, docsPath]), deadline }))
+  )
 
-const processRoutes = HttpApiBuilder.layer(ProcessApi).pipe(
-  Layer.provide(OperationsHandlers.layer),
-  Layer.provide(Edge.layer(makeMatchPath(ProcessApi, [])))
-)
+const processRoutes = (deadline: Duration.Duration) =>
+  HttpApiBuilder.layer(ProcessApi).pipe(
+    Layer.provide(OperationsHandlers.layer),
+    Layer.provide(Edge.layer({ matchPath: makeMatchPath(ProcessApi, []), deadline }))
+  )
 
 const toAddressUnavailable = (cause: unknown, host: string, port: number): AddressUnavailable => {
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined

@@ -5,6 +5,18 @@
  */
 import type { HttpApi, HttpApiGroup } from "effect/http-api"
 import { OpenApi } from "effect/http-api"
+import { hash } from "node:crypto"
+
+/**
+ * The `Content-Security-Policy` of a page: nothing but its own style, and in no frame. What an API's definitions say is
+ * escaped; this is for the day when something is not.
+ */
+export const policyOf = (page: string): string => {
+  const hashes = [...page.matchAll(/<style>([^]*?)<\/style>/g)].map(
+    ([, text = ""]) => `'sha256-${hash("sha256", text, "base64")}'`
+  )
+  return `default-src 'none'; style-src ${hashes.join(" ")}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
+}
 
 /** Renders an API; `descriptionPath` is where the same is served for machines. */
 export const renderDocs = <Id extends string, Groups extends HttpApiGroup.Constraint>(

@@ -1,10 +1,11 @@
 /**
- * The outermost layer of every request: counts and times it, bounds its body, and makes every error a problem.
+ * The outermost layer of every request: counts and times it, bounds its body and its time, and makes every error a
+ * problem.
  *
  * What the API's definitions do not cover arrives here as a cause or a bare status: unknown routes, wrong methods,
  * bodies that are too large or of another type, and defects, of which the client learns nothing but that they happened.
  */
-import { ByteSize, Cause, Clock, Effect, Metric } from "effect"
+import { ByteSize, Cause, Clock, type Duration, Effect, Metric } from "effect"
 import {
   HttpIncomingMessage,
   HttpRouter,
@@ -13,7 +14,9 @@ import {
   HttpServerResponse,
   ProblemDetails
 } from "effect/http"
+import { IncomingMessage } from "node:http"
 import * as Metrics from "../observability/Metrics.ts"
+import { guardHeaders } from "./guards.ts"
 import { type MatchPath, methodsOf } from "./routes.ts"
 
 /** Largest body that is read. */
@@ -36,8 +39,9 @@ const phrases: Readonly<Record<number, readonly [title: string, detail: string]>
   503: ["Service Unavailable", "The service is shutting down; try again"]
 }
 
-const toProblem = (status: number): HttpServerResponse.HttpServerResponse => {
-  const [title, detail] = phrases[status] ?? ["Error", "The request failed"]
+const toProblem = (status: number, reason?: string): HttpServerResponse.HttpServerResponse => {
+  const [title, phrase] = phrases[status] ?? ["Error", "The request failed"]
+  const detail = reason ?? phrase
   return ProblemDetails.toResponse({ type: ProblemDetails.blankType, title, status, detail })
 }
 
@@ -46,25 +50,49 @@ const isProblem = (response: HttpServerResponse.HttpServerResponse): boolean =>
 
 /** Keeps headers that belong to the error, like `Allow` and `Connection`. */
 const rewrite = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse => {
-  if (response.status < 400) return response
+  if (response.status < 400) return guarded(response)
   const problem = isProblem(response)
     ? response
     : response.headers["connection"] === undefined
       ? toProblem(response.status)
       : HttpServerResponse.setHeader(toProblem(response.status), "connection", response.headers["connection"])
-  const headers = headersOf[problem.status]
-  return headers === undefined ? problem : HttpServerResponse.setHeaders(problem, headers)
+  return guarded(HttpServerResponse.setHeaders(problem, headersOf[problem.status] ?? {}))
 }
 
+/** The headers of every answer, except where it has its own. */
+const guarded = (response: HttpServerResponse.HttpServerResponse): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.setHeaders(response, { ...guardHeaders, ...response.headers })
+
+/** A request of HTTP/1.1 says which host it means, once; a proxy may have chosen us by another one of two. */
+const hasGoodHost = ({ headers, source }: HttpServerRequest.HttpServerRequest): boolean =>
+  headers["host"] === undefined
+    ? source instanceof IncomingMessage && source.httpVersion === "1.0"
+    : !headers["host"].includes(",")
+
 /** The edge for these routes, as a middleware of the whole router. */
-export const layer = (matchPath: MatchPath) =>
+export const layer = ({
+  deadline,
+  matchPath
+}: {
+  readonly matchPath: MatchPath
+  /** Longest time for an answer. */
+  readonly deadline: Duration.Duration
+}) =>
   HttpRouter.middleware(
     Effect.succeed((app: Effect.Effect<HttpServerResponse.HttpServerResponse, unknown>) =>
       Effect.gen(function* () {
         const request = yield* HttpServerRequest.HttpServerRequest
         const routes = matchPath(request.url)
         const started = yield* Clock.monotonicTimeNanos
-        const response = yield* app.pipe(
+        const response = yield* (
+          hasGoodHost(request) ? app : Effect.succeed(toProblem(400, "Expected the header Host, once"))
+        ).pipe(
+          Effect.timeoutOrElse({
+            duration: deadline,
+            orElse: () => Effect.succeed(toProblem(503, "The answer took too long; try again"))
+          }),
+          // Or a stop would wait for the deadline: what runs is in another fiber now, and only the innermost is interruptible.
+          Effect.interruptible,
           Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
           Effect.catchCause((cause) => answerCause(cause, request, methodsOf(routes))),
           Effect.map(rewrite)

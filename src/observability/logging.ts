@@ -5,6 +5,7 @@
  * Only the last word of a process that fails goes to standard error, see {@link logFailure}.
  */
 import { Cause, Effect, Layer, Logger, type LogLevel, Option, References } from "effect"
+import { hideKeys } from "./secrets.ts"
 import { type logFormats, type logLevels, Settings } from "../Settings.ts"
 
 type Level = (typeof logLevels)[number]
@@ -97,7 +98,7 @@ const makeLogger = (format: LogFormat) => {
     format === "json" ? formatJson : formatPretty({ colours: process.stdout.isTTY && process.stdout.hasColors() })
   return Logger.make<unknown, void>((options) => {
     const stream = options.fiber.getRef(References.LogToStderr) ? process.stderr : process.stdout
-    stream.write(`${toLine(options)}\n`)
+    stream.write(`${hideKeys(toLine(options))}\n`)
   })
 }
 

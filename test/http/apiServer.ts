@@ -6,6 +6,7 @@ import type { ApiKey } from "../../src/access/apiKey.ts"
 import { ApiKeys } from "../../src/access/ApiKeys.ts"
 import { DeadLetters } from "../../src/deadLetters/DeadLetters.ts"
 import { Games } from "../../src/games/Games.ts"
+import type { ConnectionLimits } from "../../src/http/guards.ts"
 import { HttpServer } from "../../src/http/HttpServer.ts"
 import { Readiness } from "../../src/http/Readiness.ts"
 import { type BrokerState, Publisher } from "../../src/messaging/Publisher.ts"
@@ -77,8 +78,11 @@ export const surroundingsLayer = Layer.effectContext(
 const databaseMetrics = DatabaseMetrics.layer.pipe(Layer.provide(DatabaseMetricsRepository.layer))
 
 /** The server with everything it needs but a database, and the caller that tests are when they go round it. */
-export const serverLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}, keys?: ReadonlyArray<ApiKey>) =>
-  HttpServer.layer.pipe(
+export const serverLayer = (
+  settings: Parameters<typeof Settings.layerWith>[0] = {},
+  { keys, limits = {} }: { readonly keys?: ReadonlyArray<ApiKey>; readonly limits?: Partial<ConnectionLimits> } = {}
+) =>
+  HttpServer.layerWith(limits).pipe(
     Layer.provideMerge(
       Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer, ProcessMetrics.layer, databaseMetrics)
     ),

@@ -41,7 +41,7 @@ type Client = keyof typeof clients
 const entries = Object.values(clients).map(({ entry }) => entry)
 
 const server = Layer.mergeAll(
-  serverLayer({ rateLimit: 1_000_000 }, entries),
+  serverLayer({ rateLimit: 1_000_000 }, { keys: entries }),
   StatusTransitionRepository.layer,
   NotificationRepository.layer,
   OutboxRepository.layer
@@ -514,7 +514,7 @@ layer(server, { excludeTestServices: true })("The HTTP API with keys", (it) => {
   })
 })
 
-layer(serverLayer({ rateLimit: 1 }, entries).pipe(Layer.provideMerge(TestDatabase.layer)), {
+layer(serverLayer({ rateLimit: 1 }, { keys: entries }).pipe(Layer.provideMerge(TestDatabase.layer)), {
   excludeTestServices: true
 })("The rate limit", (it) => {
   it.effect("is a key's own, says when to come back, and lets it", () =>

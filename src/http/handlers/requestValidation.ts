@@ -5,6 +5,7 @@
  */
 import { Effect, SchemaIssue } from "effect"
 import { HttpApiMiddleware } from "effect/http-api"
+import { hideKeys } from "../../observability/secrets.ts"
 import { InvalidRequest, type InvalidField } from "../api/problems.ts"
 import { RequestValidation } from "../api/RequestValidation.ts"
 
@@ -26,8 +27,10 @@ const toFields = (issue: SchemaIssue.Issue): ReadonlyArray<InvalidField> =>
   format(issue)
     .issues.slice(0, mostErrors)
     .map(({ message, path = [] }) => ({
-      path: path.map((segment) => String(typeof segment === "object" ? segment.key : segment).slice(0, 100)).join("."),
-      message
+      path: hideKeys(
+        path.map((segment) => String(typeof segment === "object" ? segment.key : segment).slice(0, 100)).join(".")
+      ),
+      message: hideKeys(message)
     }))
 
 export const layer = HttpApiMiddleware.layerSchemaErrorTransform(RequestValidation, (error) => {
