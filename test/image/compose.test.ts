@@ -1,7 +1,17 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Clock, Context, Effect, Layer, Queue, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inject } from "vitest"
@@ -23,7 +33,7 @@ import {
   resolve,
   written
 } from "./composeFile.ts"
-import { checkHealth, runContainer, startServing, statusOf } from "./container.ts"
+import { checkHealth, type ContainerOptions, runContainer, startServing, statusOf } from "./container.ts"
 import { Servers } from "./servers.ts"
 
 const read = (file: string) => readFileSync(join(repository, file), "utf8")
@@ -60,6 +70,8 @@ const makeEnvFile = Effect.map(
 const names = Object.keys(written.services)
 const ours = ["migrate", "api", "status-transition-daemon", "notification-daemon"]
 const serving = ours.slice(1)
+/** What runs to its end. */
+const passing = new Set(["migrate", "keys"])
 const service = (name: string) => {
   const found = written.services[name]
   if (found === undefined) throw new Error(`docker-compose.yml has no service ${name}`)
@@ -75,6 +87,10 @@ describe("docker-compose.yml", () => {
     assert.sameMembers(
       names.filter((name) => service(name).profiles?.join(",") === "monitoring"),
       ["prometheus", "grafana"]
+    )
+    assert.sameMembers(
+      names.filter((name) => service(name).profiles?.join(",") === "tools"),
+      ["keys"]
     )
   })
 
@@ -127,7 +143,7 @@ describe("docker-compose.yml", () => {
 
   it("pins every image to a release, and its own to the version of the package", () => {
     for (const name of names) assert.match(service(name).image, /:v?\d+\.\d+(\.\d+)?(-\w+)?$/, name)
-    for (const name of ours) assert.strictEqual(service(name).image, `kickoff:${packageJson.version}`)
+    for (const name of [...ours, "keys"]) assert.strictEqual(service(name).image, `kickoff:${packageJson.version}`)
   })
 
   it("publishes the API alone, and Grafana where it is watched, both to this machine alone", () => {
@@ -164,7 +180,7 @@ describe("docker-compose.yml", () => {
     )
     // The images of Prometheus and Grafana have users of their own, ours too: the tests of the image see to that.
     assert.deepStrictEqual([service("db").user, service("rabbitmq").user], ["postgres", "rabbitmq"])
-    for (const name of [...ours, "prometheus", "grafana"]) assert.isUndefined(service(name).user, name)
+    for (const name of [...ours, "keys", "prometheus", "grafana"]) assert.isUndefined(service(name).user, name)
   })
 
   it("mounts what is in the repository", () => {
@@ -196,7 +212,7 @@ describe("docker-compose.yml", () => {
 
   it.live("restarts everything but the migrations, which nothing restarts with their dependents", () =>
     Effect.gen(function* () {
-      for (const name of names) assert.strictEqual(service(name).restart, name === "migrate" ? "no" : "unless-stopped")
+      for (const name of names) assert.strictEqual(service(name).restart, passing.has(name) ? "no" : "unless-stopped")
       // A service that comes back by itself applies nothing.
       const envFile = yield* makeEnvFile
       const resolved = yield* Effect.promise(() => resolve(envFile))
@@ -210,7 +226,7 @@ describe("docker-compose.yml", () => {
       const services = yield* Effect.promise(() => resolve(envFile))
       for (const [name, { healthcheck }] of Object.entries(services)) {
         const { disable, interval = "", test = [], timeout = "" } = healthcheck
-        if (name === "migrate") assert.isTrue(disable === true || test[0] === "NONE")
+        if (passing.has(name)) assert.isTrue(disable === true || test[0] === "NONE")
         else {
           assert.strictEqual(test[0], "CMD", name)
           assert.isAtLeast(inSeconds(interval), inSeconds(timeout), name)
@@ -283,6 +299,10 @@ class Stack extends Context.Service<
     readonly services: Readonly<Record<string, ResolvedService>>
     /** The environment of a service, with the addresses of the servers at hand and a port of its own. */
     readonly environment: (name: string) => Readonly<Record<string, string>>
+    /** The named volumes of a service, as folders of this machine. */
+    readonly volumes: (name: string) => NonNullable<ContainerOptions["volumes"]>
+    /** The API key that the quickstart makes. */
+    readonly key: string
     readonly running: Readonly<Record<string, Service>>
     readonly rabbitmqUrl: string
     /** Runs `migrate` once more. */
@@ -311,6 +331,26 @@ class Stack extends Context.Service<
         await broker.ctl("set_permissions", RABBITMQ_DEFAULT_USER, ".*", ".*", ".*")
       })
 
+      // A new volume has the owner and mode of the image's folder in whose place it is mounted.
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "kickoff-volumes-"))),
+        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+      )
+      const volumes = (name: string) =>
+        Object.fromEntries(
+          (service(name).volumes ?? []).map((volume) => {
+            const [source = "", target = "", access = "rw"] = volume.split(":")
+            const path = join(folder, source)
+            if (!existsSync(path)) {
+              const { gid, mode, uid } = statSync(join(inject("image").root, target))
+              mkdirSync(path)
+              chmodSync(path, mode)
+              chownSync(path, uid, gid)
+            }
+            return [target, { source: path, writable: access === "rw" }] as const
+          })
+        )
+
       const ports = new Map<string, string>()
       for (const name of ours) ports.set(name, String(yield* freePort))
       const environment = (name: string): Readonly<Record<string, string>> => ({
@@ -330,15 +370,27 @@ class Stack extends Context.Service<
       const first = yield* migrate
       assert.deepInclude(first, { code: 0, stderr: "" })
       assert.match(first.stdout, /^(Applied \d{4}_\w+\n)+$/)
-      const running = yield* Effect.all(
-        Object.fromEntries(
-          serving.map((name) => [name, startServing({ command: command(name), env: environment(name) })])
-        ),
-        { concurrency: "unbounded" }
-      )
+      const made = yield* runContainer({
+        entrypoint: services["keys"]?.entrypoint ?? [],
+        command: /run --rm -T keys ([^)]+)\)/.exec(blockWith("KEY="))?.[1]?.split(" ") ?? [],
+        env: environment("keys"),
+        volumes: volumes("keys")
+      })
+      assert.strictEqual(made.code, 0, made.stderr)
+      const key = made.stdout.trim()
+      const start = (name: string) =>
+        startServing(
+          { command: command(name), env: environment(name), volumes: volumes(name) },
+          { authorization: `Bearer ${key}` }
+        )
+      const running = yield* Effect.all(Object.fromEntries(serving.map((name) => [name, start(name)])), {
+        concurrency: "unbounded"
+      })
       return {
         services,
         environment,
+        volumes,
+        key,
         running,
         rabbitmqUrl: environment("notification-daemon")["RABBITMQ_URL"] ?? "",
         migrate,
@@ -378,6 +430,19 @@ layer(Stack.layer, { excludeTestServices: true, timeout: 120_000 })("the stack o
         ({ stdout }) => / plays ([\w, -]+)/.exec(stdout())?.[1]?.split(", ") ?? []
       )
       assert.sameMembers(played, [...roles, "outbox"])
+    })
+  )
+
+  it.effect("keeps the API's keys as hashes, which the API's service may read and not change", () =>
+    Effect.gen(function* () {
+      const stack = yield* Stack
+      const [[, { source, writable }] = ["", { source: "", writable: true }]] = Object.entries(stack.volumes("api"))
+      assert.isFalse(writable)
+      const list = readFileSync(join(source, "api-keys.json"), "utf8")
+      assert.include(list, "sha256:")
+      assert.notInclude(list, stack.key)
+      const withoutKey = yield* Effect.promise(() => fetch(`${get(stack, "api").url}/v1/games`))
+      assert.strictEqual(withoutKey.status, 401)
     })
   )
 
@@ -431,7 +496,8 @@ layer(Stack.layer, { excludeTestServices: true, timeout: 120_000 })("the stack o
         const { code, stderr } = yield* runContainer({
           entrypoint: ["/bin/sh", "-c"],
           command: [`exec kickoff ${args}`],
-          env: stack.environment(name)
+          env: stack.environment(name),
+          volumes: stack.volumes(name)
         })
         assert.strictEqual(code, 0, `${text}: ${stderr}`)
       }
@@ -446,7 +512,8 @@ layer(Stack.layer, { excludeTestServices: true, timeout: 120_000 })("the stack o
           .replaceAll("http://127.0.0.1:3000", get(stack, "api").url)
           .replaceAll(/docker compose exec -T api /g, "")
           .replaceAll(/^docker compose exec rabbitmq .*$/gm, "")
-      const sh = (block: string) => Effect.promise(() => run("/bin/sh", ["-euc", here(block)]))
+      const sh = (block: string) =>
+        Effect.promise(() => run("/bin/sh", ["-euc", here(block)], { env: { ...process.env, KEY: stack.key } }))
       const planned: { readonly id: string; readonly status: string } = JSON.parse(yield* sh(blockWith("-X POST")))
       assert.strictEqual(planned.status, "SCHEDULED")
       yield* eventually(sh(blockWith("status=IN_PROGRESS")), (answer) => answer.includes(planned.id))

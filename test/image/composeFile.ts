@@ -49,6 +49,7 @@ export const written = Schema.decodeUnknownSync(
 )(parse(composeText, { merge: true }))
 
 const ResolvedService = Schema.Struct({
+  entrypoint: Schema.optionalKey(Texts),
   command: Schema.optionalKey(Texts),
   environment: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
   depends_on: Schema.optionalKey(Schema.Record(Schema.String, Schema.Struct({ condition: Schema.String }))),
@@ -70,9 +71,13 @@ export const dockerCompose = async (envFile: string, ...args: ReadonlyArray<stri
   const program = "/usr/bin/docker-compose"
   if (!existsSync(program)) await aptInstall(["docker-compose"], "The tests of docker-compose.yml need docker-compose.")
   const file = join(repository, "docker-compose.yml")
-  return run(program, ["--file", file, "--env-file", envFile, "--profile", "monitoring", ...args], {
-    env: { PATH: process.env["PATH"] }
-  })
+  return run(
+    program,
+    ["--file", file, "--env-file", envFile, "--profile", "monitoring", "--profile", "tools", ...args],
+    {
+      env: { PATH: process.env["PATH"] }
+    }
+  )
 }
 
 /** The services as docker-compose would start them with the values of `envFile`. */

@@ -18,6 +18,8 @@ export interface ContainerOptions {
   readonly env?: Readonly<Record<string, string>>
   /** `uid:gid`, in place of the image's `USER`. */
   readonly user?: string
+  /** Folders of this machine by the container's folder that they take the place of. */
+  readonly volumes?: Readonly<Record<string, { readonly source: string; readonly writable: boolean }>>
   /** Lets the root be written, as far as the user may. */
   readonly writable?: boolean
 }
@@ -25,7 +27,7 @@ export interface ContainerOptions {
 /** Runs as root in mounts and a process list of its own, and becomes the container's process. */
 const enter = `
 set -eu
-root=$1 folder=$2 user=$3 access=$4; shift 4
+root=$1 folder=$2 user=$3 access=$4 volumes=$5; shift 5
 mount --bind "$root" "$root"
 mount -o "remount,bind,$access" "$root"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
@@ -35,6 +37,13 @@ for device in null zero full random urandom; do
   mount --bind "/dev/$device" "$root/dev/$device"
 done
 mount -o remount,ro "$root/dev"
+for volume in $volumes; do
+  IFS=: read -r source target mode <<end
+$volume
+end
+  mount --bind "$source" "$root$target"
+  mount -o "remount,bind,$mode" "$root$target"
+done
 exec unshare --root="$root" --wd="$folder" -- \\
   setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --clear-groups \\
   --regid="\${user#*:}" --reuid="\${user%:*}" --pdeathsig=KILL -- "$@"
@@ -52,7 +61,11 @@ export const statusOf = (container: Program): string => readFileSync(`/proc/${in
 /** Starts a container; it is killed when the scope closes. */
 export const startContainer = (options: ContainerOptions = {}): ReturnType<typeof startProcess> => {
   const { config, root } = inject("image")
-  const { command = config.Cmd, entrypoint = config.Entrypoint, env = {}, user = config.User, writable } = options
+  const { command = config.Cmd, entrypoint = config.Entrypoint, env = {}, user = config.User, volumes = {} } = options
+  const access = (writable: boolean) => (writable ? "rw" : "ro")
+  const mounts = Object.entries(volumes).map(
+    ([target, { source, writable }]) => `${source}:${target}:${access(writable)}`
+  )
   const given = Object.fromEntries(config.Env.map((entry) => entry.split(/=(.*)/s)))
   return startProcess(
     () =>
@@ -60,7 +73,8 @@ export const startContainer = (options: ContainerOptions = {}): ReturnType<typeo
         "/usr/bin/setpriv",
         // When this process dies, so does the container.
         ["--pdeathsig=KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--"].concat(
-          ["/bin/sh", "-c", enter, "enter", root, config.WorkingDir, user, writable === true ? "rw" : "ro"],
+          ["/bin/sh", "-c", enter, "enter"],
+          [root, config.WorkingDir, user, access(options.writable === true), mounts.join(" ")],
           [...entrypoint, ...command]
         ),
         { cwd: "/", env: { ...given, ...env } }
@@ -78,10 +92,10 @@ export const startContainer = (options: ContainerOptions = {}): ReturnType<typeo
 export const runContainer = (options: ContainerOptions) => toItsEnd(startContainer(options))
 
 /** Starts a container that serves on a port of its own and waits until it says that it is ready. */
-export const startServing = (options: ContainerOptions) =>
+export const startServing = (options: ContainerOptions, headers: Readonly<Record<string, string>> = {}) =>
   Effect.flatMap(
     startContainer({ ...options, env: { HTTP_PORT: "0", LOG_FORMAT: "json", ...options.env } }),
-    untilReady
+    (program) => untilReady(program, headers)
   )
 
 /** Runs a command of the image's health check in the environment of a service: its exit code is the verdict. */

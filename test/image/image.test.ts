@@ -11,7 +11,7 @@ import { run } from "../support/commands.ts"
 import { freePort, type Service } from "../support/service.ts"
 import { makeTestDatabase } from "../support/TestDatabase.ts"
 import { canary } from "./buildImage.ts"
-import { checkHealth, runContainer, startContainer, startServing } from "./container.ts"
+import { checkHealth, type ContainerOptions, runContainer, startContainer, startServing } from "./container.ts"
 import { Servers } from "./servers.ts"
 
 const repository = fileURLToPath(new URL("../../", import.meta.url))
@@ -80,7 +80,9 @@ describe("the image", () => {
       // What went: package managers and their headers.
       /^(opt|usr\/local(\/(lib|include|bin))?|usr)\/$/,
       /^(opt|usr\/local\/(lib|include|bin))\/\.wh\.[\w.-]+$/,
-      /^usr\/local\/bin\/kickoff$/
+      /^usr\/local\/bin\/kickoff$/,
+      // For the volume with API keys.
+      /^var\/(lib\/(kickoff\/)?)?$/
     ]
     const unexpected = entries.filter((entry) => !expected.some((pattern) => pattern.test(entry)))
     assert.deepStrictEqual(unexpected, [])
@@ -111,14 +113,16 @@ describe("the image", () => {
     })
   )
 
-  it.live("belongs to root, and its user owns nothing and may write nowhere but in the temporary folders", () =>
-    Effect.gen(function* () {
-      assert.strictEqual(image.config.User, "10001:10001")
-      assert.deepStrictEqual(yield* find("(", "-uid", "10001", "-o", "-gid", "10001", ")"), [])
-      const open = yield* find("-perm", "-o+w", "(", "-type", "d", "-o", "-type", "f", ")")
-      assert.deepStrictEqual(open.toSorted(), ["/run/lock", "/tmp", "/var/tmp"])
-      assert.deepStrictEqual(yield* find("-perm", "/u+s,g+s", "-path", "/app/*"), [])
-    })
+  it.live(
+    "belongs to root, and its user owns and may write a folder for a volume and the temporary folders alone",
+    () =>
+      Effect.gen(function* () {
+        assert.strictEqual(image.config.User, "10001:10001")
+        assert.deepStrictEqual(yield* find("(", "-uid", "10001", "-o", "-gid", "10001", ")"), ["/var/lib/kickoff"])
+        const open = yield* find("-perm", "-o+w", "(", "-type", "d", "-o", "-type", "f", ")")
+        assert.deepStrictEqual(open.toSorted(), ["/run/lock", "/tmp", "/var/tmp"])
+        assert.deepStrictEqual(yield* find("-perm", "/u+s,g+s", "-path", "/app/*"), [])
+      })
   )
 
   it("starts through its entrypoint, checks its health without a shell, and says where it listens", () => {
@@ -151,6 +155,21 @@ const environment = Effect.gen(function* () {
   const { broker, postgres } = yield* Servers
   const url = yield* makeTestDatabase({ server: postgres.url, migrated: false })
   return { DATABASE_URL: Redacted.value(url), RABBITMQ_URL: broker.url }
+})
+
+/** An API key, made by the image: the header that shows it, and the variable that makes it good. */
+const makeKey = Effect.gen(function* () {
+  const command = ["keys", "create", "--name", "test", "--scopes", "read,write,operate", "--json"]
+  const { code, stdout, stderr } = yield* runContainer({ command })
+  assert.strictEqual(code, 0, stderr)
+  const { entry, key }: { readonly entry: unknown; readonly key: string } = JSON.parse(stdout)
+  return { headers: { authorization: `Bearer ${key}` }, env: { KICKOFF_API_KEYS: JSON.stringify([entry]) } }
+})
+
+/** Starts a container of all roles, for those who have a key. */
+const startAll = Effect.fnUntraced(function* (options: ContainerOptions) {
+  const { env, headers } = yield* makeKey
+  return yield* startServing({ ...options, env: { ...options.env, ...env } }, headers)
 })
 
 /** The capabilities, identity and mounts of a container's process 1, read by itself. */
@@ -192,14 +211,22 @@ layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
       })
     )
 
-    it.effect.each(["serve", "migrate"])(
+    it.effect.each(["serve --roles outbox", "migrate"])(
       "kickoff %s without DATABASE_URL ends with exit code 2 and one line",
       (command) =>
         Effect.gen(function* () {
-          const { code, stderr } = yield* runContainer({ command: [command] })
+          const { code, stderr } = yield* runContainer({ command: command.split(" ") })
           assert.strictEqual(code, 2)
           assert.match(stderr, /^kickoff: DATABASE_URL: [^\n]+\n$/)
         })
+    )
+
+    it.effect("does not serve the API to others while nobody needs a key", () =>
+      Effect.gen(function* () {
+        const { code, stderr } = yield* runContainer({ env: yield* environment })
+        assert.strictEqual(code, 2)
+        assert.match(stderr, /^kickoff: HTTP_HOST: [^\n]+KICKOFF_API_KEYS_FILE[^\n]+\n$/)
+      }).pipe(Effect.scoped)
     )
 
     it.effect("migrates an empty database, and finds nothing to do the second time", () =>
@@ -235,7 +262,7 @@ layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
       () =>
         Effect.gen(function* () {
           const env = yield* environment
-          const service = yield* startServing({ env })
+          const service = yield* startAll({ env })
           assert.match(service.stdout(), /Applied \d{4}_/)
           const messages = yield* consumeExchange(env.RABBITMQ_URL, "kickoff.events")
           const game = yield* plan(service, 1000)
@@ -271,7 +298,7 @@ layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
           assert.strictEqual(before.code, 1, before.said)
           assert.match(before.said, /^kickoff: not ready: .*ECONNREFUSED.*\n$/)
 
-          const service = yield* startServing({ env })
+          const service = yield* startAll({ env })
           const during = yield* health
           assert.strictEqual(during.code, 0, during.said)
           assert.match(during.said, /^ok \(/)
@@ -301,7 +328,7 @@ layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
         const control = yield* runContainer({ writable: true, entrypoint: ["touch"], command: ["/tmp/written"] })
         assert.strictEqual(control.code, 0)
         assert.strictEqual((yield* runContainer({ writable: true, command: ["migrate"], env })).code, 0)
-        const service = yield* startServing({ writable: true, env })
+        const service = yield* startAll({ writable: true, env })
         yield* plan(service, 60_000)
         assert.strictEqual((yield* service.stop).code, 0)
         assert.deepStrictEqual(yield* find("!", "-type", "d", "-newerct", before), ["/tmp/written"])
@@ -312,7 +339,7 @@ layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
     it.effect("runs as any other user too", () =>
       Effect.gen(function* () {
         const env = yield* environment
-        const service = yield* startServing({ env, user: "54321:0" })
+        const service = yield* startAll({ env, user: "54321:0" })
         assert.strictEqual((yield* service.get("/health/ready")).status, 200)
         assert.strictEqual((yield* service.stop).code, 0)
       }).pipe(Effect.scoped)
@@ -321,7 +348,7 @@ layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
     it.effect.each(["SIGTERM", "SIGINT"] as const)("%s during the start is a clean stop", (signal) =>
       Effect.gen(function* () {
         const env = { DATABASE_URL: `postgres://kickoff@127.0.0.1:${yield* freePort}/kickoff`, LOG_FORMAT: "json" }
-        const container = yield* startContainer({ env })
+        const container = yield* startContainer({ command: ["serve", "--roles", "outbox"], env })
         yield* container.output(/is not reachable yet/)
         yield* container.kill(signal)
         assert.strictEqual((yield* container.ended).code, 0)

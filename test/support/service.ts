@@ -144,8 +144,11 @@ export interface Service extends Program {
   readonly get: (path: string) => Effect.Effect<Response>
 }
 
-/** Waits until a process that serves says that it is ready. */
-export const untilReady = Effect.fnUntraced(function* (program: Program) {
+/** Waits until a process that serves says that it is ready; `headers` go with every request to it. */
+export const untilReady = Effect.fnUntraced(function* (
+  program: Program,
+  headers: Readonly<Record<string, string>> = {}
+) {
   const [, url = ""] = yield* program.output(/Ready on (http:\S+?)[",]/)
   const signalled = (signal: NodeJS.Signals) => Effect.andThen(program.kill(signal), program.ended)
   const service: Service = {
@@ -157,11 +160,11 @@ export const untilReady = Effect.fnUntraced(function* (program: Program) {
       Effect.promise(() =>
         fetch(`${url}${path}`, {
           method: "POST",
-          headers: { "content-type": "application/json" },
+          headers: { "content-type": "application/json", ...headers },
           body: JSON.stringify(body)
         })
       ),
-    get: (path) => Effect.promise(() => fetch(`${url}${path}`))
+    get: (path) => Effect.promise(() => fetch(`${url}${path}`, { headers }))
   }
   return service
 })
