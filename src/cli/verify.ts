@@ -1,6 +1,7 @@
 /** `kickoff verify`: holds the record of a window of time against the promises; exit 1 if anything contradicts them. */
 import { DateTime, Duration, Effect, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
+import type { Findings } from "../ledger/LedgerRepository.ts"
 import { BadArgument } from "./failures.ts"
 import { print } from "./terminal.ts"
 
@@ -23,6 +24,12 @@ const toDuration = (text: string) =>
     ? // The pattern is the form that it reads.
       Effect.fromOption(Duration.fromInput(text as Duration.Input))
     : Effect.fail(undefined)
+
+const printExamples = Effect.fnUntraced(function* ({ count, examples }: Findings) {
+  for (const { detail, game_id } of examples) yield* print(`     game ${game_id ?? "-"}: ${detail}`)
+  const hidden = count - examples.length
+  if (hidden > 0) yield* print(`     and ${hidden} more`)
+})
 
 export const verify = Command.make(
   "verify",
@@ -52,7 +59,9 @@ export const verify = Command.make(
           to: DateTime.formatIso(report.window.to),
           effects: report.effects,
           clean: isClean(report),
-          checks: report.checks
+          checks: report.checks,
+          undecided: report.undecided,
+          given_up: report.givenUp
         })
       )
     } else {
@@ -61,10 +70,12 @@ export const verify = Command.make(
         yield* print(
           `${check.count === 0 ? "ok  " : "FAIL"} ${check.promise}${check.count === 0 ? "" : `: ${check.count} not`}`
         )
-        for (const { detail, game_id } of check.examples) yield* print(`     game ${game_id ?? "-"}: ${detail}`)
-        const hidden = check.count - check.examples.length
-        if (hidden > 0) yield* print(`     and ${hidden} more`)
+        yield* printExamples(check)
       }
+      yield* print(`undecided: ${report.undecided.count}, open dead letters`)
+      yield* printExamples(report.undecided)
+      yield* print(`given up: ${report.givenUp.count}, discarded dead letters of what was not done`)
+      yield* printExamples(report.givenUp)
     }
     const count = report.checks.reduce((sum, check) => sum + check.count, 0)
     if (count > 0) yield* new PromiseBroken({ count })

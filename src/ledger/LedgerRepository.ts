@@ -30,6 +30,9 @@ const shown = 20
 /** How long something due may wait before it counts as overdue: longer than any pause between two looks at a held row. */
 const patience = "5 seconds"
 
+/** The same for a completion whose start is gone: longer than the longest backstop, by which it is released. */
+const releasePatience = "3 minutes"
+
 type Check = (window: Window) => Effect.Effect<Findings, SqlError.SqlError>
 
 export class LedgerRepository extends Context.Service<
@@ -41,7 +44,7 @@ export class LedgerRepository extends Context.Service<
     readonly findRepeated: Check
     /** Rows that took effect before they were due. */
     readonly findEarly: Check
-    /** Rows that are due and not done, and that nothing holds back. */
+    /** Rows that are due and not done, and that nothing holds back, or that wait for what will not come. */
     readonly findOverdue: Check
     /** Rows that are done without a record of it. */
     readonly findUnrecorded: Check
@@ -51,6 +54,10 @@ export class LedgerRepository extends Context.Service<
     readonly findUnplanned: Check
     /** Parked rows without a dead letter, and dead letters without a row. */
     readonly findOrphans: Check
+    /** Open dead letters: what waits for somebody to decide. */
+    readonly findUndecided: Check
+    /** Parked rows, and events of the window, whose dead letter was discarded: nobody will do them any more. */
+    readonly findGivenUp: Check
     /** Forgets a batch of what is older, and returns how many rows that were; zero when there is nothing left. */
     readonly prune: (retention: Duration.Duration) => Effect.Effect<number, SqlError.SqlError>
   }
@@ -119,7 +126,17 @@ export class LedgerRepository extends Context.Service<
             SELECT game_id, id AS source_id, kind || ' ' || target || ' has been due since ' || due AS detail
             FROM (${rows}) AS row
             WHERE done = FALSE AND (hold IS NULL OR hold = 'retry')
-              AND due < statement_timestamp() - ${patience}::interval`),
+              AND due < statement_timestamp() - ${patience}::interval
+            UNION ALL
+            SELECT game_id, id, 'status-transition ' || target_status || ', due at ' || transition_time ||
+              ', waits for a start that is not to come'
+            FROM game_status_schedule AS completion
+            WHERE executed = FALSE AND hold = 'waiting'
+              AND transition_time < statement_timestamp() - ${releasePatience}::interval
+              AND NOT EXISTS (
+                SELECT FROM game_status_schedule AS start
+                WHERE start.game_id = completion.game_id AND start.target_status = 'IN_PROGRESS' AND start.executed = FALSE
+              )`),
 
         // What is missing comes first and once, here and below: a join of all with all may compare each with each, when the
         // planner does not know how many there are by now.
@@ -171,6 +188,29 @@ export class LedgerRepository extends Context.Service<
             FROM dead_letters AS letter
             LEFT JOIN (${rows}) AS row ON row.id = letter.source_id
             WHERE letter.resolved_at IS NULL AND letter.kind <> 'event' AND row.id IS NULL`),
+
+        findUndecided: () =>
+          find(sql`
+            SELECT game_id, source_id, kind || ', attempt ' || attempts || ': ' || error || ', ' || message AS detail
+            FROM dead_letters
+            WHERE resolved_at IS NULL`),
+
+        findGivenUp: ({ from, to }) =>
+          find(sql`
+            SELECT row.game_id, row.id AS source_id,
+              row.kind || ' ' || row.target || ', due at ' || row.due || ', was discarded by ' || letter.resolved_by AS detail
+            FROM (${rows}) AS row
+            JOIN (
+              SELECT DISTINCT ON (source_id) source_id, resolution, resolved_by
+              FROM dead_letters WHERE kind <> 'event'
+              ORDER BY source_id, created_at DESC
+            ) AS letter ON letter.source_id = row.id
+            WHERE row.hold = 'parked' AND row.done = FALSE AND letter.resolution = 'discarded'
+            UNION ALL
+            SELECT game_id, source_id, 'event ' || (payload ->> 'type') || ' was discarded by ' || resolved_by
+            FROM dead_letters
+            WHERE kind = 'event' AND resolution = 'discarded'
+              AND resolved_at >= ${toDate(from)}::timestamptz AND resolved_at < ${toDate(to)}::timestamptz`),
 
         // The letter of a row that is still parked says why it is, however old.
         prune: (retention) =>

@@ -18,6 +18,10 @@ export interface Report {
   /** How many schedule rows took effect in the window. */
   readonly effects: number
   readonly checks: ReadonlyArray<CheckResult>
+  /** What waits for somebody's decision: open dead letters. They contradict nothing. */
+  readonly undecided: Findings
+  /** What will not be done because somebody decided so: discarded dead letters. They contradict nothing. */
+  readonly givenUp: Findings
 }
 
 /** Whether nothing contradicts a promise. */
@@ -43,6 +47,8 @@ export const verify = Effect.fn("Verification.verify")(function* (
     effects: yield* ledger.countEffects(window),
     checks: yield* Effect.forEach(checks, ({ find, name, promise }) =>
       Effect.map(Effect.andThen(onCheck(name), find(window)), (findings) => ({ name, promise, ...findings }))
-    )
+    ),
+    undecided: yield* ledger.findUndecided(window),
+    givenUp: yield* ledger.findGivenUp(window)
   }
 })

@@ -19,6 +19,7 @@ describe("kickoff verify", () => {
       assert.strictEqual(ended.code, 0, ended.stderr)
       assert.match(ended.stdout, /^0 rows took effect since /)
       assert.strictEqual(ended.stdout.match(/^ok {3}/gm)?.length, 7)
+      assert.match(ended.stdout, /^undecided: 0,.*\ngiven up: 0,/m)
     }).pipe(Effect.provide(TestDatabase.layerWith({})))
   )
 
@@ -32,7 +33,8 @@ describe("kickoff verify", () => {
       assert.include(ended.stderr, "2 findings contradict the promises")
       const json = yield* kickoff("verify", "--json")
       const report: unknown = JSON.parse(json.stdout)
-      assert.deepInclude(report, { effects: 0, clean: false })
+      const none = { count: 0, examples: [] }
+      assert.deepInclude(report, { effects: 0, clean: false, undecided: none, given_up: none })
 
       const filled = yield* kickoff("backfill", "--json")
       assert.strictEqual(filled.code, 0, filled.stderr)

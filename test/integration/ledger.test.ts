@@ -2,17 +2,19 @@
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Deferred, Duration, Effect, Fiber, Layer, Queue } from "effect"
 import { SqlClient } from "effect/sql"
+import { DeadLetters } from "../../src/deadLetters/DeadLetters.ts"
 import { GameRepository } from "../../src/games/GameRepository.ts"
 import { Games } from "../../src/games/Games.ts"
 import { LedgerRepository } from "../../src/ledger/LedgerRepository.ts"
 import { isClean, verify } from "../../src/ledger/Verification.ts"
 import { Database } from "../../src/postgres/Database.ts"
+import { parkEvent, parkTransition } from "../support/deadLetters.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import { anybody } from "../support/callers.ts"
 import { eventually, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 
 const layer = () =>
-  Layer.mergeAll(Games.layer, LedgerRepository.layer, GameRepository.layer, anybody).pipe(
+  Layer.mergeAll(Games.layer, DeadLetters.layer, LedgerRepository.layer, GameRepository.layer, anybody).pipe(
     Layer.provideMerge(engineLayer())
   )
 
@@ -151,6 +153,11 @@ describe("verify", () => {
       yield* sql`UPDATE confirmations SET event_ids = array_remove(event_ids, ${eventId}::uuid)`
       assert.deepStrictEqual((yield* findings).found, { untold: 1 })
       yield* sql`
+        INSERT INTO outbox (event_id, game_id, type, data) VALUES (${eventId}, gen_random_uuid(), 'game.started', '{}')`
+      assert.deepStrictEqual((yield* findings).found, {})
+      yield* sql`DELETE FROM outbox`
+      assert.deepStrictEqual((yield* findings).found, { untold: 1 })
+      yield* sql`
         INSERT INTO dead_letters (kind, source_id, error, message, attempts, payload)
         VALUES ('event', ${eventId}, 'EventRefused', 'nack', 8, '{}')`
       assert.deepStrictEqual((yield* findings).found, {})
@@ -233,6 +240,72 @@ describe("verify", () => {
       assert.deepStrictEqual((yield* findings).found, {})
       yield* sql`DELETE FROM game_sessions`
       assert.deepStrictEqual((yield* findings).found, { orphans: 1 })
+    }).pipe(Effect.provide(layer()))
+  )
+})
+
+describe("verify, of reminders and of what waits,", () => {
+  it.live("finds a reminder that is overdue, parked without a dead letter, or done and not on record", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const game = yield* insertGame(3_600_000)
+      yield* insertTransition(game, "IN_PROGRESS", 3_600_000)
+      yield* insertTransition(game, "COMPLETED", 7_200_000)
+      const reminder = yield* insertReminder(game, 15, -60_000)
+      assert.deepStrictEqual((yield* findings).found, { overdue: 1 })
+      yield* sql`UPDATE notification_schedule SET hold = 'parked' WHERE id = ${reminder}`
+      assert.deepStrictEqual((yield* findings).found, { orphans: 1 })
+      yield* sql`UPDATE notification_schedule SET sent = TRUE, sent_at = now(), outcome = 'sent' WHERE id = ${reminder}`
+      assert.deepStrictEqual((yield* findings).found, { unrecorded: 1 })
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.live("finds a completion that waits for a start that is not to come, and leaves alone one whose start is", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const game = yield* insertGame(3_600_000)
+      const start = yield* insertTransition(game, "IN_PROGRESS", 3_600_000)
+      const completion = yield* insertTransition(game, "COMPLETED", -600_000)
+      yield* sql`UPDATE game_status_schedule SET hold = 'waiting' WHERE id = ${completion}`
+      assert.deepStrictEqual((yield* findings).found, {})
+      yield* sql`DELETE FROM game_status_schedule WHERE id = ${start}`
+      assert.deepStrictEqual((yield* findings).found, { overdue: 1, unplanned: 1 })
+    }).pipe(Effect.provide(layer()))
+  )
+})
+
+describe("verify, of dead letters,", () => {
+  it.live("names what waits for a decision and what was given up, and holds neither against the promises", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const deadLetters = yield* DeadLetters
+      const planned = Effect.gen(function* () {
+        const game = yield* insertGame(-1000)
+        yield* insertTransition(game, "COMPLETED", 3_600_000)
+        return game
+      })
+      const open = yield* parkTransition(yield* planned, "IN_PROGRESS")
+      const discarded = yield* parkTransition(yield* planned, "IN_PROGRESS")
+      yield* deadLetters.discard(discarded.letter)
+      const teller = yield* insertGame(3_600_000, { status: "CANCELLED" })
+      yield* sql`INSERT INTO outbox (game_id, type, data) VALUES (${teller}, 'game.cancelled', '{}')`
+      const event = yield* parkEvent(teller)
+      yield* deadLetters.discard(event.letter)
+      // Given up once, and pending again since: somebody moved it.
+      const revived = yield* parkTransition(yield* planned, "IN_PROGRESS", 3_600_000)
+      yield* deadLetters.discard(revived.letter)
+      yield* sql`UPDATE game_status_schedule SET transition_time = now() + interval '2 hours' WHERE id = ${revived.id}`
+      const { found, report } = yield* findings
+      assert.deepStrictEqual(found, {})
+      assert.isTrue(isClean(report))
+      assert.deepStrictEqual(
+        report.undecided.examples.map(({ detail, source_id }) => [source_id, detail]),
+        [[open.id, "status-transition, attempt 1: ConstraintError, this cannot be"]]
+      )
+      assert.strictEqual(report.givenUp.count, 2)
+      const details = new Map(report.givenUp.examples.map(({ detail, source_id }) => [source_id, detail]))
+      assert.match(details.get(discarded.id) ?? "", /^status-transition IN_PROGRESS, due at .*, was discarded by api$/)
+      assert.strictEqual(details.get(event.event.event_id), "event game.cancelled was discarded by api")
     }).pipe(Effect.provide(layer()))
   )
 })
