@@ -36,6 +36,7 @@ import { NotificationRepository } from "../scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../scheduling/StatusTransitionRepository.ts"
 import { type Role, Settings } from "../Settings.ts"
 import { requireCertificates } from "./connection.ts"
+import { runDaemons } from "./daemons.ts"
 import { AlreadyLogged, BadArgument } from "./failures.ts"
 import { boundShutdown } from "./shutdown.ts"
 
@@ -178,7 +179,7 @@ const tryOut = (url: string): string =>
   `curl -X POST ${url}/v1/games -H 'content-type: application/json' -d '{"guild_id":"demo","title":"My first game",` +
   `"scheduled_at":"'"$(node -p 'new Date(Date.now()+1e4).toISOString()')"'"}'`
 
-const runDaemons = (addresses: Addresses) =>
+const serve = (addresses: Addresses) =>
   Effect.gen(function* () {
     const { roles } = yield* Settings
     const http = yield* HttpServer
@@ -186,7 +187,8 @@ const runDaemons = (addresses: Addresses) =>
     const listener = yield* Listener
     const publisher = yield* Publisher
     const signal = yield* OutboxSignal
-    const whenPlayed = <E, R>(role: Role, daemon: Effect.Effect<never, E, R>) => (roles.includes(role) ? [daemon] : [])
+    const whenPlayed = <E, R>(role: Role, name: string, daemon: Effect.Effect<never, E, R>) =>
+      roles.includes(role) ? { [name]: daemon } : {}
     /** Opened only by processes that run the loop. */
     const on = <R, E, RIn>(role: Role, repository: Layer.Layer<R, E, RIn>) =>
       Layer.provide(repository, steadySession(addresses, role))
@@ -194,29 +196,33 @@ const runDaemons = (addresses: Addresses) =>
     yield* Effect.logInfo(`Ready on ${http.url}${roles.includes("api") ? `, documentation on ${http.url}/docs` : ""}`)
     if (addresses.embedded && roles.includes("api") && !keys.required)
       yield* Effect.logInfo(`Plan a game that starts in ten seconds: ${tryOut(http.url)}`)
-    return yield* Effect.all(
-      [
-        listener.run,
-        publisher.run,
-        signal.run,
-        keys.run,
-        ...whenPlayed(
-          "status-transitions",
-          Effect.flatMap(StatusTransitionRepository, DueLoop.run).pipe(
-            Effect.provide(on("status-transitions", StatusTransitionRepository.layer))
-          )
-        ),
-        ...whenPlayed(
-          "notifications",
-          Effect.flatMap(NotificationRepository, DueLoop.run).pipe(
-            Effect.provide(on("notifications", NotificationRepository.layer))
-          )
-        ),
-        ...whenPlayed("outbox", Effect.provide(Relay.run(addresses.listenUrl), on("outbox", OutboxRepository.layer))),
-        ...whenPlayed("outbox", Retention.run)
-      ],
-      { concurrency: "unbounded", discard: true }
-    )
+    return yield* runDaemons({
+      "HTTP server": http.run,
+      listener: listener.run,
+      "connection to the broker": publisher.run,
+      "signal to the relay": signal.run,
+      "watch over the API keys": keys.run,
+      ...whenPlayed(
+        "status-transitions",
+        "loop of status transitions",
+        Effect.flatMap(StatusTransitionRepository, DueLoop.run).pipe(
+          Effect.provide(on("status-transitions", StatusTransitionRepository.layer))
+        )
+      ),
+      ...whenPlayed(
+        "notifications",
+        "loop of notifications",
+        Effect.flatMap(NotificationRepository, DueLoop.run).pipe(
+          Effect.provide(on("notifications", NotificationRepository.layer))
+        )
+      ),
+      ...whenPlayed(
+        "outbox",
+        "relay",
+        Effect.provide(Relay.run(addresses.listenUrl), on("outbox", OutboxRepository.layer))
+      ),
+      ...whenPlayed("outbox", "retention", Retention.run)
+    })
   }).pipe(Effect.scoped)
 
 /** Where nothing is written, the end of the process says enough. */
@@ -252,7 +258,7 @@ export const service = Effect.gen(function* () {
     const addresses = yield* findDatabase
     yield* Effect.logInfo(`Database: ${addresses.description}`)
     for (const name of yield* bringUpToDate(addresses, settings.migrate)) yield* Effect.logInfo(`Applied ${name}`)
-    return yield* Effect.provide(runDaemons(addresses), layer(addresses, keys))
+    return yield* Effect.provide(serve(addresses), layer(addresses, keys))
   }).pipe(Effect.scoped, Effect.onExit(logEnd), Effect.catchCause(logReason))
 }).pipe(
   Effect.scoped,

@@ -36,6 +36,8 @@ export class HttpServer extends Context.Service<
   {
     /** Where the server listens, like `http://127.0.0.1:3000`; the port is the real one, also if 0 was asked for. */
     readonly url: string
+    /** Dies when the server stops listening by itself; a daemon that its owner runs. */
+    readonly run: Effect.Effect<never>
   }
 >()("kickoff/http/HttpServer") {
   /** Listens on `HTTP_HOST` and `HTTP_PORT` until its scope closes, with these limits; for tests. */
@@ -55,7 +57,7 @@ export class HttpServer extends Context.Service<
           Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
         )
         return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
-          Layer.provideMerge(bound),
+          Layer.provideMerge(bound(server)),
           Layer.provide(cutConnections),
           Layer.provide(
             NodeHttpServer.layer(() => server, {
@@ -98,12 +100,21 @@ const makeServer = (limits: ConnectionLimits): Server => {
   return answerClientErrors(server)
 }
 
-const bound = Layer.effect(
-  HttpServer,
-  Effect.map(EffectHttpServer.HttpServer, ({ address }) =>
-    HttpServer.of({ url: EffectHttpServer.formatAddress(address) })
+const bound = (server: Server) =>
+  Layer.effect(
+    HttpServer,
+    Effect.map(EffectHttpServer.HttpServer, ({ address }) =>
+      HttpServer.of({
+        url: EffectHttpServer.formatAddress(address),
+        run: Effect.callback((resume) => {
+          const onError = (error: Error) => resume(Effect.die(error))
+          const onClose = () => resume(Effect.die(new Error("it has stopped listening")))
+          server.once("error", onError).once("close", onClose)
+          return Effect.sync(() => server.off("error", onError).off("close", onClose))
+        })
+      })
+    )
   )
-)
 
 const descriptionPath = "/openapi.json"
 const docsPath = "/docs"

@@ -84,14 +84,6 @@ const isExecuted = (gameId: string, target: string) =>
 const startedIds = (received: ReadonlyArray<Received>) =>
   received.filter(({ event }) => event.type === "game.started").map(({ event }) => event.subject)
 
-/** Waits until the database's clock has passed an instant. */
-const untilPast = (instant: string) =>
-  Effect.gen(function* () {
-    const sql = yield* SqlClient.SqlClient
-    const look = sql<{ readonly past: boolean }>`SELECT clock_timestamp() > ${instant}::timestamptz AS past`
-    yield* eventually(look, ([row]) => row?.past === true)
-  })
-
 /** Each test has a database of its own, because they run at the same time. */
 const inWorld = <A, E, R>(test: Effect.Effect<A, E, R>) =>
   Effect.provide(Effect.scoped(test), TestDatabase.layerWith({}))
@@ -204,9 +196,10 @@ describe.concurrent("the running service", () => {
     Effect.gen(function* () {
       const world = yield* makeWorld
       const first = yield* world.start()
-      const game = yield* plan(first, 700)
+      const game = yield* plan(first, 600_000)
       assert.deepStrictEqual(yield* first.stop, { code: 0, signal: null })
-      yield* untilPast(game.scheduled_at)
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`UPDATE game_status_schedule SET transition_time = now() WHERE target_status = 'IN_PROGRESS'`
       assert.isFalse(yield* isExecuted(game.id, "IN_PROGRESS"))
       yield* world.start()
       yield* world.nextOf("game.started", game.id)
@@ -452,7 +445,22 @@ describe.concurrent("the running service", () => {
         env: { ...world.env, HTTP_PORT: "0", LOG_FORMAT: "json", NODE_OPTIONS: `--import=${encodeURI(sabotage)}` }
       })
       assert.deepStrictEqual(yield* program.ended, { code: 1, signal: null })
-      assert.match(program.stderr(), /A defect ended the process[^\n]*sabotage/)
+      assert.match(program.stderr(), /A defect ended the process[^\n]*The [a-z ]+ has ended[^\n]*sabotage/)
+    }).pipe(inWorld)
+  )
+
+  it.live("ends with exit code 1 and the reason when its server stops listening", () =>
+    Effect.gen(function* () {
+      const world = yield* makeWorld
+      const sabotage =
+        'data:text/javascript,import { Server } from "node:http"; const { listen } = Server.prototype; ' +
+        "Server.prototype.listen = function (...args) { setTimeout(() => this.close(), 3000); return listen.apply(this, args) }"
+      const program = yield* startProgram({
+        env: { ...world.env, HTTP_PORT: "0", LOG_FORMAT: "json", NODE_OPTIONS: `--import=${encodeURI(sabotage)}` }
+      })
+      assert.deepStrictEqual(yield* program.ended, { code: 1, signal: null })
+      assert.match(program.stdout(), /Ready on/)
+      assert.match(program.stderr(), /A defect ended the process[^\n]*The HTTP server has ended[^\n]*stopped listening/)
     }).pipe(inWorld)
   )
 

@@ -76,17 +76,9 @@ export const living: ReadonlyArray<Protection> = [
     name: "a loop that ends takes the process along",
     takenOut: [
       {
-        file: "src/cli/service.ts",
-        find: "return yield* Effect.all(\n      [\n        listener.run,",
-        put: "return yield* beside(\n      [\n        listener.run,"
-      },
-      {
-        file: "src/cli/service.ts",
-        find: "/** Where nothing is written, the end of the process says enough. */",
-        put:
-          "const beside = <R>(daemons: ReadonlyArray<Effect.Effect<never, never, R>>, _options: object) =>\n" +
-          "  Effect.andThen(Effect.forEach(daemons, Effect.forkScoped), Effect.never)\n\n" +
-          "/** Where nothing is written, the end of the process says enough. */"
+        file: "src/cli/daemons.ts",
+        find: "Effect.flatMap(Effect.exit(daemon), (exit) => endOf(name, exit))",
+        put: "Effect.forkDetach(Effect.flatMap(Effect.exit(daemon), (exit) => endOf(name, exit)))"
       }
     ],
     caughtBy: { [service]: ["ends with exit code 1 and the reason when one of its loops dies"] }
