@@ -73,10 +73,14 @@ export const isConnectionFailure = (error: SqlError.SqlError): boolean =>
   // A server that is stopping, starting or failing over says so in class 57P, which the driver does not classify.
   (error.reason._tag === "UnknownError" && /^(57P|53300)/.test(sqlState(error) ?? ""))
 
+/** Five digits or capitals. None begins with E, as the codes of Node.js do. */
+const isSqlState = (code: unknown): code is string =>
+  typeof code === "string" && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith("E")
+
 /** The SQLSTATE of an error that came from the server. */
 export const sqlState = (error: SqlError.SqlError): string | undefined => {
   const { cause } = error.reason
-  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+  return typeof cause === "object" && cause !== null && "code" in cause && isSqlState(cause.code)
     ? cause.code
     : undefined
 }

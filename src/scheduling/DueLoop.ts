@@ -5,7 +5,7 @@
  * What is due is judged by the database's clock alone; this process's clock only measures how long to sleep. A hint
  * never replaces a look at the table, and a hint that comes during the look is kept for the next one.
  */
-import { Clock, Duration, Effect, LogLevel, Metric, Option, Queue, Schedule } from "effect"
+import { Array, Clock, Duration, Effect, LogLevel, Metric, Option, Queue, Schedule } from "effect"
 import type { SqlError } from "effect/sql"
 import { Health, type Loop } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
@@ -23,6 +23,9 @@ export type WakeUp = "start" | "timer" | Hint["cause"] | "backstop" | "contended
 
 /** Most rows that one statement claims; fewer for a while after one that failed, which may have been too slow. */
 const batchSize = 1000
+
+/** Into how many parts a batch is cut that failed: with more of them, less work is done in vain. */
+const parts = 4
 
 /** Most failed rows that are tried between two batches of fresh ones, each alone. */
 const retriesPerRound = 10
@@ -136,42 +139,63 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
     }
   })
 
-  /** Applies rows together; where that fails for a reason of a row's own, in halves, until the culprit stands alone. */
-  const applyThese = (rows: ReadonlyArray<DueRow>): Effect.Effect<number, SqlError.SqlError> =>
+  const retryPassing = <A>(effect: Effect.Effect<A, SqlError.SqlError>) =>
+    Effect.retry(effect, { schedule: passingRetries, while: (error) => classify(error) === "passing" })
+
+  /** Applies rows together, and where that fails, in ever smaller parts, until those that fail stand alone. */
+  const applyApart = (rows: ReadonlyArray<DueRow>): Effect.Effect<Apart, SqlError.SqlError> =>
     commit(repository.applyThese(rows)).pipe(
-      Effect.retry({ schedule: passingRetries, while: (error) => classify(error) === "passing" }),
-      Effect.catchIf(
-        (error) => classify(error) !== "infrastructure",
-        (error): Effect.Effect<number, SqlError.SqlError> => {
-          const [first] = rows
-          if (first === undefined) return Effect.succeed(0)
-          if (rows.length === 1) return Effect.as(recordFailure(first, error), 1)
-          const middle = Math.ceil(rows.length / 2)
-          return Effect.zipWith(applyThese(rows.slice(0, middle)), applyThese(rows.slice(middle)), (a, b) => a + b)
-        }
+      retryPassing,
+      Effect.map((handled): Apart => ({ handled, failed: [] })),
+      Effect.catchIf(isAboutRows, (error) =>
+        rows.length > 1
+          ? applyParts(rows)
+          : Effect.succeed<Apart>({ handled: 0, failed: rows.map((row) => ({ row, error })) })
       )
     )
+
+  const applyParts = (rows: ReadonlyArray<DueRow>) =>
+    Effect.map(Effect.forEach(Array.chunksOf(rows, Math.ceil(rows.length / parts)), applyApart), together)
+
+  /**
+   * Counts the failures of rows that failed alone, and returns how many were dealt with. What is not for certain a row's
+   * own counts only where others went through; where none did, it is the server's.
+   */
+  const blame = Effect.fnUntraced(function* ({ failed, handled }: Apart, othersWentThrough = false) {
+    const blamed = handled > 0 || othersWentThrough ? failed : failed.filter(({ error }) => classify(error) === "row")
+    for (const { error, row } of blamed) yield* recordFailure(row, error)
+    const [shared] = failed.filter((failure) => !blamed.includes(failure))
+    return shared === undefined ? handled + failed.length : yield* shared.error
+  })
 
   let limit = batchSize
 
   /** Where looks may begin: a bound that is lowered by hints, and dropped wherever one may have been missed. */
   let from: From
 
+  /** Finds those that made a batch of fresh rows fail. */
+  const applyFailed = Effect.fnUntraced(function* (error: SqlError.SqlError) {
+    const rows = yield* repository.listDue(classify(error) === "doubtful" ? batchSize : limit)
+    limit = Math.ceil(limit / parts)
+    if (classify(error) !== "doubtful") return yield* blame(yield* applyParts(rows))
+    // A few of them show whether it is the server, which then is not asked a thousand times.
+    const few = [0, 0.5, 1].flatMap((part) => rows.slice(Math.round(part * (rows.length - 1)))[0] ?? [])
+    const sample = together(yield* Effect.forEach(few, (row) => applyApart([row])))
+    return sample.handled > 0 ? sample.handled + (yield* blame(yield* applyParts(rows), true)) : yield* error
+  })
+
   /** Applies the next batch of fresh rows and returns how many were dealt with. */
   const applyFresh: Effect.Effect<number, SqlError.SqlError> = Effect.suspend(() =>
     commit(repository.applyDue(limit, from))
   ).pipe(
-    Effect.retry({ schedule: passingRetries, while: (error) => classify(error) === "passing" }),
-    Effect.catchIf(
-      (error) => classify(error) !== "infrastructure",
-      () => Effect.flatMap(repository.listDue(limit), applyThese)
-    ),
+    retryPassing,
     Effect.tap((handled) =>
       Effect.sync(() => {
         // Where others hold everything, nothing was learned of the server's speed.
         if (handled > 0) limit = Math.min(limit + Math.ceil(limit / 8), batchSize)
       })
     ),
+    Effect.catchIf(isAboutRows, applyFailed),
     // The server may be so slow that a whole batch never ends in time; a single row does.
     Effect.tapError(() => Effect.sync(() => (limit = Math.max(1, Math.floor(limit / 4)))))
   )
@@ -179,7 +203,8 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   const applyRetries: Effect.Effect<number, SqlError.SqlError> = Effect.gen(function* () {
     const rows = yield* repository.listRetries(retriesPerRound)
     let handled = 0
-    for (const row of rows) handled += yield* applyThese([row])
+    // They failed while others went through, or they would not be here.
+    for (const row of rows) handled += yield* blame(yield* applyApart([row]), true)
     return handled
   })
 
@@ -286,6 +311,20 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
     })
   )
 })
+
+/** What came of rows that were applied in parts. */
+interface Apart {
+  readonly handled: number
+  readonly failed: ReadonlyArray<{ readonly row: DueRow; readonly error: SqlError.SqlError }>
+}
+
+const together = (some: ReadonlyArray<Apart>): Apart => ({
+  handled: some.reduce((sum, { handled }) => sum + handled, 0),
+  failed: some.flatMap(({ failed }) => failed)
+})
+
+/** Whether one of the rows may be at fault. */
+const isAboutRows = (error: SqlError.SqlError): boolean => classify(error) !== "infrastructure"
 
 const isDue = (until: Option.Option<Duration.Duration>): boolean =>
   Option.exists(until, Duration.isLessThanOrEqualTo(Duration.zero))

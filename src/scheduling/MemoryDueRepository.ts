@@ -38,6 +38,8 @@ export class MemorySchedule extends Context.Service<
     readonly add: (id: string, dueIn: Duration.Duration, gameId?: string) => Effect.Effect<void>
     /** Rows that the database would refuse, by id; their batch fails with them. */
     readonly poison: Set<string>
+    /** The SQLSTATE with which it refuses them; that of a violated check at first. */
+    refusal: string
     /** Rows that somebody else has locked, by id. */
     readonly locked: Set<string>
     /** Whether rows were put aside, which this schedule never does by itself. */
@@ -51,12 +53,13 @@ export class MemorySchedule extends Context.Service<
   static readonly layer = Layer.sync(MemorySchedule, () => make())
 }
 
-const refused = new SqlError.SqlError({
-  reason: new SqlError.ConstraintError({
-    cause: Object.assign(new Error("a row was refused"), { code: "23514" }),
-    message: "a row was refused"
+const refused = (code: string) =>
+  new SqlError.SqlError({
+    reason: new SqlError.ConstraintError({
+      cause: Object.assign(new Error("a row was refused"), { code }),
+      message: "a row was refused"
+    })
   })
-})
 
 const make = (): MemorySchedule["Service"] => {
   const rows = new Map<string, MemoryRow>()
@@ -76,7 +79,7 @@ const make = (): MemorySchedule["Service"] => {
 
   const apply = (candidates: ReadonlyArray<MemoryRow>, now: number) => {
     const claimed = candidates.filter((row) => !locked.has(row.id))
-    if (claimed.some((row) => poison.has(row.id))) return Effect.fail(refused)
+    if (claimed.some((row) => poison.has(row.id))) return Effect.fail(refused(schedule.refusal))
     const firstOfGame = [...Map.groupBy(claimed, (row) => row.game_id).values()].flatMap((group) => group.slice(0, 1))
     return Effect.succeed(
       firstOfGame.map((row): Processed => {
@@ -202,6 +205,7 @@ const make = (): MemorySchedule["Service"] => {
     rows,
     deadLetters,
     poison,
+    refusal: "23514",
     locked,
     stalled: false,
     outage: Option.none(),

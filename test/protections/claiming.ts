@@ -96,8 +96,8 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: dueLoop.source,
-        find: "return Effect.zipWith(applyThese(rows.slice(0, middle)), applyThese(rows.slice(middle)), (a, b) => a + b)",
-        put: "return Effect.as(Effect.forEach(rows, (row) => recordFailure(row, error)), middle)"
+        find: "return yield* blame(yield* applyParts(rows))",
+        put: "return yield* blame({ handled: 0, failed: rows.map((row) => ({ row, error })) })"
       }
     ],
     caughtBy: {
@@ -225,8 +225,8 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: dueLoop.source,
-        find: '(error) => classify(error) !== "infrastructure",\n      () => Effect.flatMap(repository.listDue(limit), applyThese)',
-        put: "() => false,\n      () => Effect.flatMap(repository.listDue(limit), applyThese)"
+        find: "Effect.catchIf(isAboutRows, applyFailed)",
+        put: "Effect.catchIf(() => false, applyFailed)"
       }
     ],
     caughtBy: {

@@ -363,6 +363,48 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("counts what may be the server's fault against a row only if others go through meanwhile", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      for (let index = 0; index < 200; index++) yield* schedule.add(`row-${index}`, Duration.zero)
+      schedule.refusal = "53100"
+      for (const id of ["row-0", "row-77"]) schedule.poison.add(id)
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 500)
+      const failed = [...schedule.rows.values()].filter((row) => !row.done)
+      assert.deepStrictEqual(
+        failed.map(({ attempts, hold, id }) => [id, attempts, hold]),
+        [
+          ["row-0", 1, "retry"],
+          ["row-77", 1, "retry"]
+        ]
+      )
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect(
+    "tries only a few rows alone, and counts no attempt, where all fail for what may be the server's fault",
+    () =>
+      Effect.gen(function* () {
+        const schedule = yield* MemorySchedule
+        for (let index = 0; index < 200; index++) {
+          yield* schedule.add(`row-${index}`, Duration.zero)
+          schedule.poison.add(`row-${index}`)
+        }
+        schedule.refusal = "53100"
+        const loop = yield* started
+        yield* TestClock.adjust(Duration.minutes(1))
+        const calls = yield* loop.calls
+        const tries = calls.filter((method) => method === "applyDue").length
+        assert.isAtLeast(tries, 20)
+        assert.isAtMost(calls.length, tries * 7)
+        assert.isTrue([...schedule.rows.values()].every((row) => row.attempts === 0 && row.hold === undefined))
+        schedule.poison.clear()
+        yield* TestClock.adjust(Duration.seconds(3))
+        assert.isTrue([...schedule.rows.values()].every((row) => row.done))
+      }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("tries a failed row again with doubling pauses, then gives it up as a dead letter with its reason", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
