@@ -164,7 +164,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   const blame = Effect.fnUntraced(function* ({ failed, handled }: Apart, othersWentThrough = false) {
     const blamed = handled > 0 || othersWentThrough ? failed : failed.filter(({ error }) => classify(error) === "row")
     for (const { error, row } of blamed) yield* recordFailure(row, error)
-    const [shared] = failed.filter((failure) => !blamed.includes(failure))
+    const shared = failed.find((failure) => !blamed.includes(failure))
     return shared === undefined ? handled + failed.length : yield* shared.error
   })
 

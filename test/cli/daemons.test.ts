@@ -14,7 +14,7 @@ const ends: ReadonlyArray<readonly [how: string, Effect.Effect<never>, reason: s
     "sabotage"
   ],
   // The types rule these out, a cast or a mistake in a library does not ask them.
-  ["fails", Effect.fail(new Error("sabotage")) as Effect.Effect<never, never>, "sabotage"],
+  ["fails", Effect.fail(new Error("sabotage")) as Effect.Effect<never>, "sabotage"],
   ["returns", Effect.void as Effect.Effect<never>, "has ended"],
   ["interrupts itself", Effect.interrupt, "interrupt"]
 ]
