@@ -77,17 +77,25 @@ export const surroundingsLayer = Layer.effectContext(
 
 const databaseMetrics = DatabaseMetrics.layer.pipe(Layer.provide(DatabaseMetricsRepository.layer))
 
-/** The server with everything it needs but a database, and the caller that tests are when they go round it. */
-export const serverLayer = (
-  settings: Parameters<typeof Settings.layerWith>[0] = {},
-  { keys, limits = {} }: { readonly keys?: ReadonlyArray<ApiKey>; readonly limits?: Partial<ConnectionLimits> } = {}
-) =>
+/** The server and the services that it alone needs. */
+export const httpLayer = ({
+  keys,
+  limits = {}
+}: { readonly keys?: ReadonlyArray<ApiKey>; readonly limits?: Partial<ConnectionLimits> } = {}) =>
   HttpServer.layerWith(limits).pipe(
     Layer.provideMerge(
       Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer, ProcessMetrics.layer, databaseMetrics)
     ),
+    Layer.provide(keys === undefined ? ApiKeys.layerNone : ApiKeys.layerOf(keys))
+  )
+
+/** The server with everything it needs but a database, and the caller that tests are when they go round it. */
+export const serverLayer = (
+  settings: Parameters<typeof Settings.layerWith>[0] = {},
+  options: Parameters<typeof httpLayer>[0] = {}
+) =>
+  httpLayer(options).pipe(
     Layer.provideMerge(Layer.mergeAll(Health.layer, signalLayer, surroundingsLayer, anybody)),
-    Layer.provide(keys === undefined ? ApiKeys.layerNone : ApiKeys.layerOf(keys)),
     Layer.provideMerge(Settings.layerWith({ httpPort: 0, ...settings }))
   )
 

@@ -1,0 +1,175 @@
+/**
+ * What may happen to the service, as data: a history is a list of these, and so it can be generated, shrunk and printed.
+ *
+ * All times count in steps of ten minutes from now, so that due times meet each other and the present again and again.
+ */
+import { Arbitrary, Schema } from "effect"
+
+const int = (minimum: number, maximum: number) => Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum, maximum })))
+
+const atMost = <A>(items: Schema.Schema<A>, length: number) =>
+  Schema.Array(items).pipe(Schema.check(Schema.isMaxLength(length)))
+
+/** Games are named by the slot in which they were made last. */
+const slot = int(0, 1)
+/** Steps from now. */
+const inSteps = int(-1, 3)
+const Title = Schema.Literals(["Go", "Chess", "Catan"])
+export const Status = Schema.Literals(["SCHEDULED", "IN_PROGRESS", "COMPLETED", "CANCELLED"])
+export type Status = typeof Status.Type
+/** Reminders by their steps before the start. */
+const RowName = Schema.Literals(["start", "end", "reminder 1", "reminder 2", "reminder 3"])
+export type RowName = typeof RowName.Type
+const IfMatch = Schema.optionalKey(Schema.Literals(["current", "stale"]))
+const Kind = Schema.Literals(["status-transition", "notification"])
+export type Kind = typeof Kind.Type
+const Engine = Schema.Literals(["A", "B"])
+export type Engine = typeof Engine.Type
+
+const times = { startsIn: inSteps, duration: int(0, 3), reminders: atMost(int(1, 3), 2) }
+
+/** Over HTTP. */
+const Create = Schema.TaggedStruct("Create", {
+  slot,
+  ...times,
+  /** Idempotency-Key. */
+  key: Schema.optionalKey(int(0, 1)),
+  /** Sent twice at the same moment, under its key. */
+  twice: Schema.optionalKey(Schema.Literal(true))
+})
+/** The request that made the game, once more. */
+const Repeat = Schema.TaggedStruct("Repeat", { slot })
+const Edit = Schema.TaggedStruct("Edit", {
+  slot,
+  startsIn: Schema.optionalKey(inSteps),
+  duration: Schema.optionalKey(int(0, 3)),
+  reminders: Schema.optionalKey(times.reminders),
+  title: Schema.optionalKey(Title),
+  ifMatch: IfMatch
+})
+/** A PATCH with the values that the game has already. */
+const EditNothing = Schema.TaggedStruct("EditNothing", { slot, ifMatch: IfMatch })
+const SetStatus = Schema.TaggedStruct("SetStatus", {
+  slot,
+  status: Status,
+  title: Schema.optionalKey(Title),
+  duration: Schema.optionalKey(int(0, 3)),
+  ifMatch: IfMatch
+})
+const Cancel = Schema.TaggedStruct("Cancel", { slot, ifMatch: IfMatch })
+const Delete = Schema.TaggedStruct("Delete", { slot, ifMatch: IfMatch })
+/** Replays or discards one of the game's dead letters. */
+const Settle = Schema.TaggedStruct("Settle", { slot, verb: Schema.Literals(["replay", "discard"]), which: int(0, 3) })
+
+/** Another application, by plain SQL. */
+const InsertGame = Schema.TaggedStruct("InsertGame", {
+  slot,
+  status: Status,
+  ...times,
+  /** Its rows, in the same statement; times are their own. Whatever is missing is left to `backfill`. */
+  rows: atMost(Schema.Struct({ row: RowName, dueIn: inSteps }), 4)
+})
+const InsertRow = Schema.TaggedStruct("InsertRow", { slot, row: RowName, dueIn: inSteps })
+/** Which of the rows that the game has. */
+const which = int(0, 4)
+const MoveRow = Schema.TaggedStruct("MoveRow", { slot, which, dueIn: inSteps })
+const MarkRow = Schema.TaggedStruct("MarkRow", { slot, which, done: Schema.Boolean })
+const DeleteRow = Schema.TaggedStruct("DeleteRow", { slot, which })
+/** Another application changes a game, and steps its version as it should. */
+const UpdateGame = Schema.TaggedStruct("UpdateGame", {
+  slot,
+  title: Schema.optionalKey(Title),
+  status: Schema.optionalKey(Status),
+  startsIn: Schema.optionalKey(inSteps)
+})
+const Backfill = Schema.TaggedStruct("Backfill", {})
+
+/** From now on the database refuses what the engine wants to tell of the game. */
+const Poison = Schema.TaggedStruct("Poison", { slot })
+const Cure = Schema.TaggedStruct("Cure", { slot })
+
+/** The database's clock goes on; so long that idempotency keys are forgotten, or short. */
+const Pass = Schema.TaggedStruct("Pass", { steps: int(1, 4) })
+const PassADay = Schema.TaggedStruct("PassADay", {})
+
+/** One batch of one engine. */
+const Claim = Schema.TaggedStruct("Claim", { kind: Kind, engine: Engine })
+/** A loop of one engine, until it rests. */
+const Drain = Schema.TaggedStruct("Drain", { kind: Kind, engine: Engine })
+/** The relay, until it rests, before a broker that may refuse the events of a game. */
+const Publish = Schema.TaggedStruct("Publish", { engine: Engine, refused: Schema.optionalKey(slot) })
+
+/** What there is in every history. */
+const always = [Create, Create, Pass, Pass] as const
+/** What clients do. */
+const clients = [Repeat, Edit, Edit, Edit, EditNothing, SetStatus, SetStatus, Cancel, Delete] as const
+/** What other applications do. */
+const writers = [InsertGame, InsertGame, InsertRow, MoveRow, MarkRow, MarkRow, DeleteRow, UpdateGame, Backfill] as const
+/** What happens to what cannot be done. */
+const failures = [Poison, Poison, Cure, Settle, Settle, MoveRow, DeleteRow, UpdateGame] as const
+/** What engines do when they are told. */
+const engines = [Claim, Claim, Claim, Drain, Drain, Publish] as const
+
+const Command = Schema.Union([...always, ...clients, ...writers, ...failures, ...engines, PassADay])
+export type Command = typeof Command.Type
+
+/** A command, and whether it happens at the same time as the one before. */
+export interface Move {
+  readonly command: Command
+  readonly together: boolean
+}
+
+/** Histories of few kinds of commands: those of a kind meet each other more often than among all. */
+const histories = (themes: Readonly<Record<string, Schema.Schema<Command>>>, longest: number) =>
+  Arbitrary.flatMap(Arbitrary.schema(Schema.Literals(Object.keys(themes))), (theme) =>
+    Arbitrary.array(
+      Arbitrary.all({
+        command: Arbitrary.schema(themes[theme] ?? Command),
+        together: Arbitrary.map(Arbitrary.schema(int(0, 5)), (n) => n > 3)
+      }),
+      { minLength: 1, maxLength: longest }
+    )
+  )
+
+/** Longest histories of the two kinds. */
+export const longest = { steps: 40, live: 25 }
+
+/** Histories in which engines do a step when they are told. */
+export const stepHistories = histories(
+  {
+    all: Command,
+    clients: Schema.Union([...always, ...clients, ...engines]),
+    writers: Schema.Union([...always, ...writers, ...engines, Edit, Edit]),
+    failures: Schema.Union([...always, ...failures, ...engines, Edit, SetStatus, InsertGame])
+  },
+  longest.steps
+)
+
+/** Histories in which both engines run by themselves. */
+export const liveHistories = histories(
+  {
+    all: Schema.Union([...always, ...clients, ...writers, ...failures, PassADay]),
+    clients: Schema.Union([...always, ...clients]),
+    writers: Schema.Union([...always, ...writers, Edit, Edit]),
+    failures: Schema.Union([...always, ...failures, Edit, SetStatus, InsertGame])
+  },
+  longest.live
+)
+
+/** Most commands that happen at the same time. */
+const mostTogether = 3
+
+/** Commands that everybody else waits for. */
+const isAlone = (command: Command) => ["Pass", "PassADay", "Poison", "Cure"].includes(command._tag)
+
+/** The commands of a history in groups: those of a group happen at the same time, the groups one after the other. */
+export const toGroups = (history: ReadonlyArray<Move>): ReadonlyArray<ReadonlyArray<Command>> => {
+  const groups: Array<Array<Command>> = []
+  for (const { command, together } of history) {
+    const last = groups.at(-1)
+    if (together && last !== undefined && last.length < mostTogether && ![command, ...last].some(isAlone)) {
+      last.push(command)
+    } else groups.push([command])
+  }
+  return groups
+}
