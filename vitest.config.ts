@@ -1,7 +1,10 @@
 import { defineConfig } from "vitest/config"
 
 /** Tests that need the real servers; all others are pure and run alone with `vitest run --project unit`. */
-const onServers = ["test/{integration,contract,model,postgres,end-to-end}/**/*.test.ts", "test/**/*.integration.test.ts"]
+const onServers = [
+  "test/{integration,contract,model,postgres,end-to-end}/**/*.test.ts",
+  "test/**/*.integration.test.ts"
+]
 
 /** Tests of the container image, which have a configuration of their own. */
 const ofImage = "test/image/**"

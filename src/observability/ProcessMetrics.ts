@@ -11,8 +11,8 @@ import packageJson from "../../package.json" with { type: "json" }
 import { Settings } from "../Settings.ts"
 import * as Metrics from "./Metrics.ts"
 
-/** How often the event loop's delay is sampled, ms. */
-const resolution = 10
+/** How often the event loop's delay is sampled, ms: each sample wakes a process that may have nothing else to do. */
+const resolution = 100
 
 /** Where Linux shows a process its own open files and its limits. */
 const openFilesFolder = "/proc/self/fd"

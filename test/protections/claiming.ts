@@ -48,8 +48,8 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: games.source,
-        find: "? sql`SELECT * FROM game_sessions WHERE id = ${id}::uuid FOR NO KEY UPDATE`",
-        put: "? sql`SELECT * FROM game_sessions WHERE id = ${id}::uuid`"
+        find: '${reason === "change" ? sql`FOR NO KEY UPDATE` : sql`FOR UPDATE`}',
+        put: '${reason === "change" ? sql`` : sql`FOR UPDATE`}'
       }
     ],
     caughtBy: {

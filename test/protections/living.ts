@@ -163,7 +163,7 @@ export const living: ReadonlyArray<Protection> = [
     pitfalls: [43],
     name: "a bad address is refused without being shown",
     takenOut: [
-      { file: "src/cli/failures.ts", find: 'value === undefined || name.endsWith("_URL")', put: "value === undefined" }
+      { file: "src/cli/failures.ts", find: "value === undefined || isSecret(name)", put: "value === undefined" }
     ],
     caughtBy: {
       "test/cli/commands.test.ts": [
