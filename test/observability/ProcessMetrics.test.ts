@@ -51,7 +51,10 @@ describe("the metrics of the process", () => {
       yield* refresh
       const blocked = yield* valueOf(Metrics.eventLoopLagMax)
       assert.isAbove(blocked, 0.15)
-      const later = Effect.andThen(Effect.andThen(Effect.sleep("250 millis"), refresh), valueOf(Metrics.eventLoopLagMax))
+      const later = Effect.andThen(
+        Effect.andThen(Effect.sleep("250 millis"), refresh),
+        valueOf(Metrics.eventLoopLagMax)
+      )
       yield* eventually(later, (lag) => lag < blocked)
     }).pipe(alone)
   )
