@@ -125,7 +125,11 @@ layer(repositories, { timeout: "60 seconds" })((it) => {
     const assertPause = <E, R>(table: string, id: string, attempt: number, fail: Effect.Effect<number, E, R>) =>
       Effect.gen(function* () {
         const sql = yield* SqlClient.SqlClient
-        yield* sql`UPDATE ${sql(table)} SET attempts = ${attempt - 1} WHERE id::text = ${id}`
+        // The pause of the attempt before is over.
+        yield* sql`
+          UPDATE ${sql(table)}
+          SET attempts = ${attempt - 1}, retry_at = CASE WHEN retry_at IS NOT NULL THEN clock_timestamp() END
+          WHERE id::text = ${id}`
         const before = yield* databaseClock
         assert.strictEqual(yield* fail, attempt)
         const after = yield* databaseClock
