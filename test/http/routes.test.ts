@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { OpenApi } from "effect/http-api"
 import { Api, ProcessApi } from "../../src/http/api/Api.ts"
 import { renderDocs } from "../../src/http/docs.ts"
 import { makeMatchPath, methodsOf } from "../../src/http/routes.ts"
@@ -22,6 +23,42 @@ describe("a path", () => {
 
   it("is no path of the API in a process without that role", () => {
     assert.deepStrictEqual(makeMatchPath(ProcessApi, [])("/v1/games"), [])
+  })
+})
+
+describe("the description", () => {
+  const { components, paths } = OpenApi.fromApi(Api)
+  const operations = Object.entries(paths).flatMap(([path, item]) =>
+    (["get", "post", "put", "patch", "delete"] as const).flatMap((method) => {
+      const operation = item[method]
+      return operation === undefined ? [] : [{ path, name: `${method} ${path}`, operation }]
+    })
+  )
+  const isGuarded = ({ path }: { readonly path: string }) => path.startsWith("/v1/")
+
+  it("says that a key is needed for all of /v1, and for nothing else", () => {
+    assert.deepInclude(components.securitySchemes["api_key"], { type: "http", scheme: "Bearer" })
+    assert.isAbove(operations.filter(isGuarded).length, 10)
+    for (const each of operations) {
+      assert.deepStrictEqual(each.operation.security, isGuarded(each) ? [{ api_key: [] }] : [], each.name)
+    }
+  })
+
+  it("lists every refusal that a client may meet, as a problem", () => {
+    for (const { name, operation } of operations.filter(isGuarded)) {
+      const refusals = [
+        "400",
+        "401",
+        "403",
+        "429",
+        "503",
+        ...(operation.requestBody === undefined ? [] : ["413", "415"])
+      ]
+      for (const status of refusals) {
+        const content = Object.keys(operation.responses[Number(status)]?.content ?? {})
+        assert.deepStrictEqual(content, ["application/problem+json"], `${name} ${status}`)
+      }
+    }
   })
 })
 
