@@ -67,9 +67,10 @@ export const privileges: Readonly<Record<string, ReadonlyArray<string>>> = {
   notification_schedule: ["SELECT", "INSERT", "UPDATE", "DELETE"],
   outbox: ["SELECT", "INSERT", "UPDATE", "DELETE"],
   dead_letters: ["SELECT", "INSERT", "UPDATE", "DELETE"],
-  idempotency_keys: ["SELECT", "INSERT", "DELETE"],
-  ledger: ["SELECT", "INSERT", "DELETE"],
-  confirmations: ["SELECT", "INSERT", "DELETE"]
+  idempotency_keys: ["SELECT", "INSERT", "UPDATE", "DELETE"],
+  // A column's UPDATE is enough to lock a row, which is all that is done: docs/security.md.
+  ledger: ["SELECT", "INSERT", "UPDATE", "DELETE"],
+  confirmations: ["SELECT", "INSERT", "UPDATE", "DELETE"]
 }
 
 /** How many overdue rows are counted at most. */
@@ -166,7 +167,10 @@ export class DiagnosisRepository extends Context.Service<
               ${names.flatMap((name) => privileges[name] ?? [])}::text[]
             ) AS wanted (name, privilege)
             WHERE to_regclass(wanted.name) IS NOT NULL
-              AND NOT has_table_privilege(wanted.name, wanted.privilege)`,
+              AND NOT CASE wanted.privilege
+                WHEN 'UPDATE' THEN has_any_column_privilege(wanted.name, 'UPDATE')
+                ELSE has_table_privilege(wanted.name, wanted.privilege)
+              END`,
           (rows) => rows.map(({ missing }) => missing)
         ),
 

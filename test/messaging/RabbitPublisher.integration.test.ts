@@ -2,6 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Layer, Logger, Option, Queue, Redacted, Scope } from "effect"
 import { randomUUID } from "node:crypto"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll } from "vitest"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
 import { Publisher } from "../../src/messaging/Publisher.ts"
@@ -56,6 +58,26 @@ const eventually = <A>(step: () => Promise<A>, isDone: (value: A) => boolean) =>
 const events = (count: number) => Array.from({ length: count }, (_, n) => makeEvent(n))
 
 describe("RabbitPublisher", () => {
+  it.live("needs no more than the permissions that docs/security.md gives its user", () =>
+    Effect.gen(function* () {
+      const page = readFileSync(fileURLToPath(new URL("../../docs/security.md", import.meta.url)), "utf8")
+      const [, arguments_ = ""] = /^rabbitmqctl (set_permissions kickoff .*)$/m.exec(page) ?? []
+      const words = arguments_.split(" ").map((word) => word.replaceAll("'", ""))
+      assert.lengthOf(words, 5)
+      yield* Effect.promise(async () => {
+        await broker.ctl("add_user", "kickoff", "s3cret")
+        await broker.ctl(...words)
+      })
+      const url = new URL(broker.url)
+      url.username = "kickoff"
+      url.password = "s3cret"
+      const publisher = yield* makePublisher({ url: url.href, exchange: "kickoff.events" })
+      yield* publishOne(publisher, makeEvent())
+      const failed = yield* Effect.flip(makePublisher({ url: url.href, exchange: "other.events" }))
+      assert.match(failed.message, /ACCESS_REFUSED/)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("sends persistent CloudEvents with the properties that consumers rely on", () =>
     Effect.gen(function* () {
       const publisher = yield* makePublisher()
