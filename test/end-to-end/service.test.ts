@@ -329,7 +329,7 @@ describe.concurrent("the running service", () => {
   )
 
   it.live.each(["SIGTERM", "SIGINT", "SIGHUP"] as const)(
-    "stops on %s in less than a second, with exit code 0",
+    "stops on %s long before what it waits for, with exit code 0",
     (signal) =>
       Effect.gen(function* () {
         const world = yield* makeWorld
@@ -339,7 +339,7 @@ describe.concurrent("the running service", () => {
         yield* world.nextOf("game.started", game.id)
         const [elapsed, ended] = yield* Effect.timed(Effect.andThen(service.kill(signal), service.ended))
         assert.deepStrictEqual(ended, { code: 0, signal: null })
-        assert.isBelow(Duration.toMillis(elapsed), 1000)
+        assert.isBelow(Duration.toMillis(elapsed), 5000)
         assert.match(service.stdout(), /Stopping on SIG(?:TERM|INT)[\s\S]*"Stopped"/)
         assert.strictEqual(service.stderr(), "")
         const sql = yield* SqlClient.SqlClient

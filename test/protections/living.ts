@@ -15,9 +15,9 @@ export const living: ReadonlyArray<Protection> = [
     ],
     caughtBy: {
       [service]: [
-        "stops on SIGTERM in less than a second, with exit code 0",
-        "stops on SIGINT in less than a second, with exit code 0",
-        "stops on SIGHUP in less than a second, with exit code 0"
+        "stops on SIGTERM long before what it waits for, with exit code 0",
+        "stops on SIGINT long before what it waits for, with exit code 0",
+        "stops on SIGHUP long before what it waits for, with exit code 0"
       ]
     }
   },
