@@ -334,21 +334,21 @@ export const diagnose = Effect.fn("Diagnosis.diagnose")(function* (
   longerThan: Duration.Duration = oldSnapshot
 ) {
   const repository = yield* DiagnosisRepository
+  // Three checks ask for it.
+  const server = yield* Effect.cached(repository.server)
   const applied = yield* checked("migrations", Effect.map(repository.appliedMigration, judgeMigrations))
   const schema = [
     checked("triggers", Effect.map(repository.triggers, judgeTriggers)),
     checked("indexes", Effect.map(repository.indexes, judgeIndexes)),
     checked(
       "privileges",
-      Effect.zipWith(repository.server, repository.missingPrivileges, ({ role }, missing) =>
-        judgePrivileges(role, missing)
-      )
+      Effect.zipWith(server, repository.missingPrivileges, ({ role }, missing) => judgePrivileges(role, missing))
     ),
-    checked("tables", Effect.zipWith(repository.server, repository.tables, judgeTables)),
+    checked("tables", Effect.zipWith(server, repository.tables, judgeTables)),
     checked("work", Effect.map(repository.work, judgeWork))
   ]
   const findings = yield* Effect.all([
-    checked("server", Effect.map(repository.server, judgeServer)),
+    checked("server", Effect.map(server, judgeServer)),
     Effect.succeed(applied),
     // Without our tables there is nothing to say of them.
     ...(applied.some(({ verdict }) => verdict === "trouble") ? [] : schema),
