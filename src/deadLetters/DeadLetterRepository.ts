@@ -212,9 +212,10 @@ export class DeadLetterRepository extends Context.Service<
 
         restoreEvent: (id) =>
           Effect.asVoid(sql`
-            INSERT INTO outbox (event_id, game_id, type, occurred_at, due_at, data)
+            INSERT INTO outbox (event_id, game_id, type, occurred_at, due_at, data, traceparent)
             SELECT source_id, (payload ->> 'game_id')::uuid, payload ->> 'type',
-              (payload ->> 'occurred_at')::timestamptz, (payload ->> 'due_at')::timestamptz, (payload -> 'data')::json
+              (payload ->> 'occurred_at')::timestamptz, (payload ->> 'due_at')::timestamptz, (payload -> 'data')::json,
+              payload ->> 'traceparent'
             FROM dead_letters
             WHERE id = ${id}::uuid`),
 

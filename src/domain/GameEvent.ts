@@ -29,7 +29,9 @@ export class OutboxEvent extends Model.Class<OutboxEvent>("OutboxEvent")({
   due_at: Schema.NullOr(Schema.DateTimeUtcFromDate),
   data: Schema.Record(Schema.String, Schema.Json),
   attempts: Schema.Int,
-  retry_at: Schema.NullOr(Schema.DateTimeUtcFromDate)
+  retry_at: Schema.NullOr(Schema.DateTimeUtcFromDate),
+  /** The trace of the change it tells of, if any. */
+  traceparent: Schema.NullOr(Schema.String)
 }) {}
 
 /** An event as it is committed, of which the envelope is made. */
@@ -41,6 +43,8 @@ export interface CommittedEvent {
   readonly time: string
   /** The JSON text of the event's data, as the database wrote it. */
   readonly data: string
+  /** The trace that it belongs to, as the header `traceparent` of the message; it is no part of the event. */
+  readonly traceparent: string | null
 }
 
 /** The envelope on the wire: CloudEvents 1.0, structured JSON. */

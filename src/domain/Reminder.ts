@@ -19,5 +19,7 @@ export class Reminder extends Model.Class<Reminder>("Reminder")({
   hold: Schema.NullOr(Hold),
   attempts: Schema.Int,
   retry_at: NullableInstantColumn,
-  created_at: InstantColumn
+  created_at: InstantColumn,
+  /** The trace of the request that planned it, if any; it is nothing for clients. */
+  traceparent: Model.Sensitive(Schema.NullOr(Schema.String))
 }) {}

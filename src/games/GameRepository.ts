@@ -12,6 +12,7 @@ import { Game, type GameId } from "../domain/Game.ts"
 import type { GameStatus } from "../domain/GameStatus.ts"
 import { Reminder } from "../domain/Reminder.ts"
 import { Replica } from "../observability/Replica.ts"
+import { currentTraceparent } from "../observability/traceContext.ts"
 import { StatusTransition } from "../domain/StatusTransition.ts"
 import { insertGameEvent } from "../outbox/OutboxEventStore.ts"
 
@@ -209,8 +210,9 @@ export class GameRepository extends Context.Service<
           }
         }),
 
-        create: (columns, id) =>
-          theGame(sql`
+        create: Effect.fnUntraced(function* (columns, id) {
+          const traceparent = yield* currentTraceparent
+          return yield* theGame(sql`
             WITH game AS (
               INSERT INTO game_sessions ${sql.insert({
                 ...columns,
@@ -218,16 +220,17 @@ export class GameRepository extends Context.Service<
               })}
               RETURNING *
             ), transitions AS (
-              INSERT INTO game_status_schedule (game_id, target_status, transition_time)
-              ${plannedTransitions} FROM game ${eachTransition}
+              INSERT INTO game_status_schedule (game_id, target_status, transition_time, traceparent)
+              ${plannedTransitions}, ${traceparent}::text FROM game ${eachTransition}
             ), reminders AS (
-              INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time)
-              SELECT * FROM (${wantedReminders} FROM game, ${eachReminder}) AS wanted
+              INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time, traceparent)
+              SELECT *, ${traceparent}::text FROM (${wantedReminders} FROM game, ${eachReminder}) AS wanted
               WHERE notification_time > statement_timestamp()
             ), told AS (
-              ${insertGameEvent(sql, "game.created")} FROM game
+              ${insertGameEvent(sql, "game.created", traceparent)} FROM game
             )
-            SELECT * FROM game`),
+            SELECT * FROM game`)
+        }),
 
         update: (id, columns) =>
           theGame(sql`
@@ -239,16 +242,19 @@ export class GameRepository extends Context.Service<
         remove: (id) => Effect.asVoid(sql`DELETE FROM game_sessions WHERE id = ${id}::uuid`),
 
         // The hold is lifted here as well: the trigger does it only where the time or the flag really changes.
-        planTransitions: (id) =>
-          Effect.asVoid(sql`
-            INSERT INTO game_status_schedule AS row (game_id, target_status, transition_time)
-            ${plannedTransitions} FROM game_sessions AS game ${eachTransition}
+        planTransitions: Effect.fnUntraced(function* (id) {
+          const traceparent = yield* currentTraceparent
+          yield* sql`
+            INSERT INTO game_status_schedule AS row (game_id, target_status, transition_time, traceparent)
+            ${plannedTransitions}, ${traceparent}::text FROM game_sessions AS game ${eachTransition}
             WHERE game.id = ${id}::uuid
             ON CONFLICT (game_id, target_status) DO UPDATE
-            SET transition_time = EXCLUDED.transition_time, executed = FALSE,
-              hold = NULL, attempts = 0, retry_at = NULL`),
+            SET transition_time = EXCLUDED.transition_time, traceparent = EXCLUDED.traceparent, executed = FALSE,
+              hold = NULL, attempts = 0, retry_at = NULL`
+        }),
 
         planReminders: Effect.fnUntraced(function* (id, by) {
+          const traceparent = yield* currentTraceparent
           const wanted = sql`
             ${wantedReminders} FROM game_sessions AS game, ${eachReminder}
             WHERE game.id = ${id}::uuid`
@@ -268,21 +274,24 @@ export class GameRepository extends Context.Service<
             FROM gone
             WHERE letter.source_id = gone.id AND letter.resolved_at IS NULL`
           yield* sql`
-            INSERT INTO notification_schedule AS row (game_id, reminder_minutes, notification_time)
-            SELECT game_id, reminder_minutes, notification_time
+            INSERT INTO notification_schedule AS row (game_id, reminder_minutes, notification_time, traceparent)
+            SELECT game_id, reminder_minutes, notification_time, ${traceparent}::text
             FROM (${wanted}) AS wanted
             WHERE notification_time > statement_timestamp()
             ON CONFLICT (game_id, reminder_minutes) DO UPDATE
-            SET notification_time = EXCLUDED.notification_time, sent = FALSE,
+            SET notification_time = EXCLUDED.notification_time, traceparent = EXCLUDED.traceparent, sent = FALSE,
               hold = NULL, attempts = 0, retry_at = NULL
             WHERE row.notification_time <> EXCLUDED.notification_time`
         }),
 
-        moveCompletion: (id, minutes) =>
-          Effect.asVoid(sql`
+        moveCompletion: Effect.fnUntraced(function* (id, minutes) {
+          const traceparent = yield* currentTraceparent
+          yield* sql`
             UPDATE game_status_schedule
-            SET transition_time = transition_time + make_interval(mins => ${minutes}::int)
-            WHERE game_id = ${id}::uuid AND target_status = 'COMPLETED' AND executed = FALSE`),
+            SET transition_time = transition_time + make_interval(mins => ${minutes}::int),
+              traceparent = ${traceparent}::text
+            WHERE game_id = ${id}::uuid AND target_status = 'COMPLETED' AND executed = FALSE`
+        }),
 
         recordStart: Effect.fnUntraced(function* (id) {
           yield* sql`
@@ -298,13 +307,15 @@ export class GameRepository extends Context.Service<
             SELECT ${replica}, 'status-transition', ARRAY[id], ARRAY[${id}::uuid], ARRAY['IN_PROGRESS'],
               ARRAY[transition_time], ARRAY['by hand'], ARRAY[0], ARRAY[NULL::uuid]
             FROM started`
+          const traceparent = yield* currentTraceparent
           yield* sql`
-            INSERT INTO game_status_schedule (game_id, target_status, transition_time)
-            SELECT id, 'COMPLETED', statement_timestamp() + make_interval(mins => expected_duration_minutes)
+            INSERT INTO game_status_schedule (game_id, target_status, transition_time, traceparent)
+            SELECT id, 'COMPLETED', statement_timestamp() + make_interval(mins => expected_duration_minutes),
+              ${traceparent}::text
             FROM game_sessions
             WHERE id = ${id}::uuid
             ON CONFLICT (game_id, target_status) DO UPDATE
-            SET transition_time = EXCLUDED.transition_time, executed = FALSE,
+            SET transition_time = EXCLUDED.transition_time, traceparent = EXCLUDED.traceparent, executed = FALSE,
               hold = NULL, attempts = 0, retry_at = NULL`
         }),
 

@@ -5,13 +5,14 @@
  * What the API's definitions do not cover arrives here as a cause or a bare status: unknown routes, wrong methods,
  * bodies that are too large or of another type, and defects, of which the client learns nothing but that they happened.
  */
-import { ByteSize, Cause, Clock, type Duration, Effect, Metric } from "effect"
+import { ByteSize, Cause, Clock, Context, type Duration, Effect, Metric, Option, Tracer } from "effect"
 import {
   HttpIncomingMessage,
   HttpRouter,
   HttpServerError,
   HttpServerRequest,
   HttpServerResponse,
+  HttpTraceContext,
   ProblemDetails
 } from "effect/http"
 import { IncomingMessage } from "node:http"
@@ -69,6 +70,19 @@ const hasGoodHost = ({ headers, source }: HttpServerRequest.HttpServerRequest): 
     ? source instanceof IncomingMessage && source.httpVersion === "1.0"
     : !headers["host"].includes(",")
 
+/** Runs in the trace that the client says it is in. Where spans are exported the request's own span is in that already. */
+const inTrace =
+  ({ headers }: HttpServerRequest.HttpServerRequest) =>
+  <A, E, R>(app: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.contextWith((context: Context.Context<R>) =>
+      Context.getOrUndefined(context, Tracer.ParentSpan) !== undefined
+        ? app
+        : Option.match(HttpTraceContext.fromHeaders(headers), {
+            onNone: () => app,
+            onSome: (span) => Effect.provideService(app, Tracer.ParentSpan, span)
+          })
+    )
+
 /** The edge for these routes, as a middleware of the whole router. */
 export const layer = ({
   deadline,
@@ -85,7 +99,9 @@ export const layer = ({
         const routes = matchPath(request.url)
         const started = yield* Clock.monotonicTimeNanos
         const response = yield* (
-          hasGoodHost(request) ? app : Effect.succeed(toProblem(400, "Expected the header Host, once"))
+          hasGoodHost(request)
+            ? inTrace(request)(app)
+            : Effect.succeed(toProblem(400, "Expected the header Host, once"))
         ).pipe(
           Effect.timeoutOrElse({
             duration: deadline,

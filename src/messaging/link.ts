@@ -263,6 +263,7 @@ const makeLink = (
           type: event.type,
           contentType: cloudEventContentType,
           appId: "kickoff",
+          ...(event.traceparent === null ? {} : { headers: { traceparent: event.traceparent } }),
           timestamp: Math.floor(Date.parse(event.time) / 1000)
         }),
       catch: (error) => (error instanceof Error ? error : new Error(String(error)))

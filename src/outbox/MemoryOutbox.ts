@@ -78,6 +78,7 @@ export class MemoryOutbox extends Context.Service<
                   type,
                   time: "2026-01-01T00:00:00.000Z",
                   data: JSON.stringify({ game_id: gameId }),
+                  traceparent: null,
                   due_ms_ago: null,
                   attempts: 0,
                   retryAt: undefined

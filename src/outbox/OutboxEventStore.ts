@@ -6,21 +6,23 @@
 import { Effect, type Schema } from "effect"
 import type { SqlClient, SqlError, Statement } from "effect/sql"
 import type { GameEventType } from "../domain/GameEvent.ts"
+import { currentTraceparent } from "../observability/traceContext.ts"
 import { gameEventData } from "./gameEventData.ts"
 
 /**
- * The statement that tells of the game in the row `game`, to be completed with its FROM clause; `extra` is added to the
- * event's data and replaces members of the same name.
+ * The statement that tells of the game in the row `game`, to be completed with its FROM clause, in a trace if there is one;
+ * `extra` is added to the event's data and replaces members of the same name.
  */
 export const insertGameEvent = (
   sql: SqlClient.SqlClient,
   type: GameEventType,
+  traceparent: string | null,
   extra?: Readonly<Record<string, Schema.Json>>
 ): Statement.Fragment =>
   // The transaction may have waited for the lock, so the statement's time is nearer to the change than now().
   sql`
-    INSERT INTO outbox (game_id, type, occurred_at, data)
-    SELECT game.id, ${type}, statement_timestamp(), ${
+    INSERT INTO outbox (game_id, type, occurred_at, traceparent, data)
+    SELECT game.id, ${type}, statement_timestamp(), ${traceparent}::text, ${
       extra === undefined
         ? gameEventData(sql)
         : sql`(${gameEventData(sql)}::jsonb || ${JSON.stringify(extra)}::jsonb)::json`
@@ -33,7 +35,9 @@ export const appendGameEvent = (
   type: GameEventType,
   extra?: Readonly<Record<string, Schema.Json>>
 ): Effect.Effect<void, SqlError.SqlError> =>
-  Effect.asVoid(sql`
-    ${insertGameEvent(sql, type, extra)}
-    FROM game_sessions AS game
-    WHERE game.id = ${gameId}::uuid`)
+  Effect.flatMap(currentTraceparent, (traceparent) =>
+    Effect.asVoid(sql`
+      ${insertGameEvent(sql, type, traceparent, extra)}
+      FROM game_sessions AS game
+      WHERE game.id = ${gameId}::uuid`)
+  )

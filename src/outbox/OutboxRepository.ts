@@ -67,7 +67,7 @@ export class OutboxRepository extends Context.Service<
 
       const list = Effect.fn("OutboxRepository.list")(
         (limit: number, exceptGames: ReadonlyArray<string> = []) => sql<WaitingEvent>`
-          SELECT event.id::text AS id, event.event_id, event.game_id, event.type, event.data::text AS data,
+          SELECT event.id::text AS id, event.event_id, event.game_id, event.type, event.data::text AS data, event.traceparent,
             ${instantText(sql, sql`event.occurred_at`)} AS time,
             (extract(epoch FROM clock_timestamp() - event.due_at) * 1000)::float8 AS due_ms_ago
           FROM outbox AS event

@@ -9,17 +9,19 @@ import createTables from "../../migrations/0001_create_tables.ts"
 import createTriggers from "../../migrations/0002_create_triggers.ts"
 import createLedger from "../../migrations/0003_create_ledger.ts"
 import makeUpdatesCheap from "../../migrations/0004_make_updates_cheap.ts"
+import keepTraces from "../../migrations/0005_keep_traces.ts"
 import { describeSqlError } from "./Database.ts"
 
 const loader = Migrator.fromRecord({
   "0001_create_tables": createTables,
   "0002_create_triggers": createTriggers,
   "0003_create_ledger": createLedger,
-  "0004_make_updates_cheap": makeUpdatesCheap
+  "0004_make_updates_cheap": makeUpdatesCheap,
+  "0005_keep_traces": keepTraces
 })
 
 /** The id of the newest migration that this program knows. */
-export const latestMigration = 4
+export const latestMigration = 5
 
 /** Where the ids of the applied migrations stand. */
 export const migrationsTable = "schema_migrations"

@@ -32,8 +32,8 @@ export class NotificationRepository extends Context.Service<NotificationReposito
         // The event tells of the game as it was locked, not of the older version that the statement's snapshot may see.
         apply: (condition, limit) => sql<Processed>`
           WITH claimed AS MATERIALIZED (
-            SELECT row.id, row.game_id, row.reminder_minutes, row.notification_time, row.attempts, game,
-              game.status = 'SCHEDULED' AND game.scheduled_at > now() AS wanted
+            SELECT row.id, row.game_id, row.reminder_minutes, row.notification_time, row.attempts, row.traceparent,
+              game, game.status = 'SCHEDULED' AND game.scheduled_at > now() AS wanted
             FROM notification_schedule AS row
             JOIN game_sessions AS game ON game.id = row.game_id
             WHERE ${condition}
@@ -51,8 +51,8 @@ export class NotificationRepository extends Context.Service<NotificationReposito
             FROM judged
             WHERE row.id = judged.id
           ), told AS (
-            INSERT INTO outbox (event_id, game_id, type, due_at, data)
-            SELECT judged.event_id, game.id, 'game.reminder_due', judged.notification_time,
+            INSERT INTO outbox (event_id, game_id, type, due_at, traceparent, data)
+            SELECT judged.event_id, game.id, 'game.reminder_due', judged.notification_time, judged.traceparent,
               ${gameEventData(
                 sql,
                 sql`,

@@ -35,7 +35,8 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
         // are numbered after their game's lock is held, so the order per game is that of the commits.
         apply: (condition, limit) => sql<Processed>`
           WITH claimed AS MATERIALIZED (
-            SELECT row.id, row.game_id, row.target_status, row.transition_time, row.attempts, game.status
+            SELECT row.id, row.game_id, row.target_status, row.transition_time, row.attempts, row.traceparent,
+              game.status
             FROM game_status_schedule AS row
             JOIN game_sessions AS game ON game.id = row.game_id
             WHERE ${condition}
@@ -66,7 +67,7 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
             SET status = judged.target_status, version = game.version + 1, updated_at = now()
             FROM judged
             WHERE judged.outcome = 'applied' AND game.id = judged.game_id
-            RETURNING game.*, judged.transition_time, judged.event_id
+            RETURNING game.*, judged.transition_time, judged.event_id, judged.traceparent
           ), executed AS (
             UPDATE game_status_schedule AS row
             SET executed = TRUE, executed_at = clock_timestamp(), outcome = judged.outcome
@@ -89,10 +90,10 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
             FROM judged
             WHERE outcome = 'parked'
           ), told AS (
-            INSERT INTO outbox (event_id, game_id, type, due_at, data)
+            INSERT INTO outbox (event_id, game_id, type, due_at, traceparent, data)
             SELECT game.event_id, game.id,
               CASE game.status WHEN 'IN_PROGRESS' THEN 'game.started' ELSE 'game.completed' END,
-              game.transition_time,
+              game.transition_time, game.traceparent,
               ${gameEventData(
                 sql,
                 sql`,

@@ -7,7 +7,8 @@ const event = {
   game_id: "0b9e7b8e-7b0a-4c0e-8d7c-3f1f3a2b1c0d",
   type: "game.started",
   time: "2026-12-31T20:00:00.004Z",
-  data: '{"game_id": "0b9e7b8e-7b0a-4c0e-8d7c-3f1f3a2b1c0d", "title": "a game", "host_id": null, "lateness_ms": 3.25}'
+  data: '{"game_id": "0b9e7b8e-7b0a-4c0e-8d7c-3f1f3a2b1c0d", "title": "a game", "host_id": null, "lateness_ms": 3.25}',
+  traceparent: null
 } as const
 
 describe("an event on the wire", () => {

@@ -1,62 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
-import type { ConsumeMessage } from "amqplib"
-import { Clock, Duration, Effect, Fiber, Queue, Redacted } from "effect"
+import { Clock, Duration, Effect, Fiber, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { cpSync, mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { inject } from "vitest"
-import type { CloudEvent } from "../../src/domain/GameEvent.ts"
 import { Database } from "../../src/postgres/Database.ts"
-import { consumeExchange, openChannel, readEvent } from "../messaging/consumer.ts"
 import { eventually, getGame, getTransitions, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 import { freePort, mainFile, runProgram, type Service, startProgram, startService } from "../support/service.ts"
 import { makeTcpProxy } from "../support/TcpProxy.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
-
-interface Received {
-  readonly event: CloudEvent
-  readonly message: ConsumeMessage
-  /** This machine's clock at the arrival, ms; the database runs on the same machine. */
-  readonly at: number
-}
-
-/** A database and an exchange of the test's own, and a consumer of everything that passes the exchange. */
-const makeWorld = Effect.gen(function* () {
-  const { url } = yield* TestDatabase
-  const rabbitmqUrl = inject("rabbitmqUrl")
-  const exchange = `test.${randomBytes(6).toString("hex")}`
-  const channel = yield* openChannel(rabbitmqUrl)
-  yield* Effect.acquireRelease(
-    Effect.promise(() =>
-      channel.assertExchange(exchange, "topic", { durable: true, alternateExchange: "kickoff.unrouted" })
-    ),
-    () => Effect.promise(() => channel.deleteExchange(exchange))
-  )
-  const messages = yield* consumeExchange(rabbitmqUrl, exchange)
-  const received: Array<Received> = []
-  const next = Effect.gen(function* () {
-    const message = yield* Queue.take(messages)
-    const arrival = { event: readEvent(message), message, at: yield* Clock.currentTimeMillis }
-    received.push(arrival)
-    return arrival
-  })
-  /** The next event of a type, of one game if given; what comes before it is kept in `received`. */
-  const nextOf = (type: string, gameId?: string): Effect.Effect<Received> =>
-    Effect.flatMap(next, (arrival) =>
-      arrival.event.type === type && (gameId === undefined || arrival.event.subject === gameId)
-        ? Effect.succeed(arrival)
-        : nextOf(type, gameId)
-    )
-  const env = {
-    DATABASE_URL: Redacted.value(url),
-    RABBITMQ_URL: rabbitmqUrl,
-    RABBITMQ_EXCHANGE: exchange,
-    KICKOFF_BACKSTOP: "60 seconds"
-  }
-  return { env, received, nextOf, start: (args: ReadonlyArray<string> = []) => startService({ env, args }) }
-})
+import { inWorld, makeWorld, type Received } from "../support/world.ts"
 
 interface PlannedGame {
   readonly id: string
@@ -83,10 +38,6 @@ const isExecuted = (gameId: string, target: string) =>
 
 const startedIds = (received: ReadonlyArray<Received>) =>
   received.filter(({ event }) => event.type === "game.started").map(({ event }) => event.subject)
-
-/** Each test has a database of its own, because they run at the same time. */
-const inWorld = <A, E, R>(test: Effect.Effect<A, E, R>) =>
-  Effect.provide(Effect.scoped(test), TestDatabase.layerWith({}))
 
 describe.concurrent("the running service", () => {
   it.live("starts a planned game on time and not early, and tells of it in a CloudEvent", () =>

@@ -59,6 +59,7 @@ game_status_schedule.hold text
 game_status_schedule.attempts integer NOT NULL DEFAULT 0
 game_status_schedule.retry_at timestamptz
 game_status_schedule.created_at timestamptz NOT NULL DEFAULT now()
+game_status_schedule.traceparent text
 
 idempotency_keys.key text NOT NULL
 idempotency_keys.request_hash text NOT NULL
@@ -88,6 +89,7 @@ notification_schedule.hold text
 notification_schedule.attempts integer NOT NULL DEFAULT 0
 notification_schedule.retry_at timestamptz
 notification_schedule.created_at timestamptz NOT NULL DEFAULT now()
+notification_schedule.traceparent text
 
 outbox.id bigint NOT NULL IDENTITY
 outbox.event_id uuid NOT NULL DEFAULT gen_random_uuid()
@@ -98,6 +100,7 @@ outbox.due_at timestamptz
 outbox.data json NOT NULL
 outbox.attempts integer NOT NULL DEFAULT 0
 outbox.retry_at timestamptz
+outbox.traceparent text
 `
 
 /** Checks, keys and references. */
@@ -117,6 +120,7 @@ game_status_schedule: CHECK ((hold = ANY (ARRAY['retry', 'waiting', 'parked'])))
 game_status_schedule: CHECK ((outcome = ANY (ARRAY['applied', 'superseded'])))
 game_status_schedule: CHECK (isfinite(retry_at))
 game_status_schedule: CHECK ((target_status = ANY (ARRAY['SCHEDULED', 'IN_PROGRESS', 'COMPLETED', 'CANCELLED'])))
+game_status_schedule: CHECK ((traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')) NOT VALID
 game_status_schedule: CHECK (isfinite(transition_time))
 game_status_schedule: FOREIGN KEY (game_id) REFERENCES game_sessions(id) ON DELETE CASCADE
 game_status_schedule: PRIMARY KEY (id)
@@ -128,9 +132,11 @@ notification_schedule: CHECK ((hold = ANY (ARRAY['retry', 'waiting', 'parked']))
 notification_schedule: CHECK (isfinite(notification_time))
 notification_schedule: CHECK ((outcome = ANY (ARRAY['sent', 'skipped'])))
 notification_schedule: CHECK (isfinite(retry_at))
+notification_schedule: CHECK ((traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')) NOT VALID
 notification_schedule: FOREIGN KEY (game_id) REFERENCES game_sessions(id) ON DELETE CASCADE
 notification_schedule: PRIMARY KEY (id)
 notification_schedule: UNIQUE (game_id, reminder_minutes)
+outbox: CHECK ((traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')) NOT VALID
 outbox: PRIMARY KEY (id)
 `
 

@@ -34,7 +34,8 @@ describe("Migrations", () => {
         "0001_create_tables",
         "0002_create_triggers",
         "0003_create_ledger",
-        "0004_make_updates_cheap"
+        "0004_make_updates_cheap",
+        "0005_keep_traces"
       ])
       const ids = yield* connected(
         Effect.gen(function* () {

@@ -15,6 +15,8 @@ import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitio
 import { insertGame, insertReminder, insertTransition } from "../support/games.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
+const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 /** A row as the clients of the table write it, with all that has a default left out, and the same with every column set. */
 const tables: ReadonlyArray<{
   readonly table: string
@@ -36,8 +38,8 @@ const tables: ReadonlyArray<{
     model: StatusTransition,
     insert: (game) => [
       `INSERT INTO game_status_schedule (game_id, target_status, transition_time) VALUES ('${game}', 'IN_PROGRESS', now())`,
-      `INSERT INTO game_status_schedule (game_id, target_status, transition_time, executed, executed_at, outcome)
-       VALUES ('${game}', 'COMPLETED', now(), TRUE, now(), 'superseded')`,
+      `INSERT INTO game_status_schedule (game_id, target_status, transition_time, executed, executed_at, outcome, traceparent)
+       VALUES ('${game}', 'COMPLETED', now(), TRUE, now(), 'superseded', '${traceparent}')`,
       `INSERT INTO game_status_schedule (game_id, target_status, transition_time, hold, attempts, retry_at)
        VALUES ('${game}', 'CANCELLED', now(), 'retry', 3, now())`
     ]
@@ -47,8 +49,8 @@ const tables: ReadonlyArray<{
     model: Reminder,
     insert: (game) => [
       `INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time) VALUES ('${game}', 60, now())`,
-      `INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time, sent, sent_at, outcome)
-       VALUES ('${game}', 15, now(), TRUE, now(), 'skipped')`,
+      `INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time, sent, sent_at, outcome, traceparent)
+       VALUES ('${game}', 15, now(), TRUE, now(), 'skipped', '${traceparent}')`,
       `INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time, hold, attempts, retry_at)
        VALUES ('${game}', 5, now(), 'parked', 8, now())`
     ]
@@ -58,8 +60,8 @@ const tables: ReadonlyArray<{
     model: OutboxEvent,
     insert: (game) => [
       `INSERT INTO outbox (game_id, type, data) VALUES ('${game}', 'game.created', '{"title": "a game", "version": 1}')`,
-      `INSERT INTO outbox (game_id, type, data, due_at, attempts, retry_at)
-       VALUES ('${game}', 'game.started', '{"nested": [{"a": null}, 1.5, true]}', now(), 2, now())`
+      `INSERT INTO outbox (game_id, type, data, due_at, attempts, retry_at, traceparent)
+       VALUES ('${game}', 'game.started', '{"nested": [{"a": null}, 1.5, true]}', now(), 2, now(), '${traceparent}')`
     ]
   },
   {

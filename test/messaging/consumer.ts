@@ -26,7 +26,8 @@ export const committed = (event: CloudEvent): CommittedEvent => ({
   game_id: event.subject,
   type: event.type,
   time: event.time,
-  data: JSON.stringify(event.data)
+  data: JSON.stringify(event.data),
+  traceparent: null
 })
 
 /** Publishes sequences of events side by side, and returns why those failed that were not confirmed. */

@@ -170,8 +170,8 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: games.source,
-        find: "WHERE game_id = ${id}::uuid AND target_status = 'COMPLETED' AND executed = FALSE`)",
-        put: "WHERE game_id = ${id}::uuid`)"
+        find: "WHERE game_id = ${id}::uuid AND target_status = 'COMPLETED' AND executed = FALSE`",
+        put: "WHERE game_id = ${id}::uuid`"
       }
     ],
     caughtBy: {

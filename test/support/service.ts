@@ -47,7 +47,7 @@ export interface ProgramOptions {
 /** The environment without what the machine says of Kickoff. */
 const cleanEnvironment = Object.fromEntries(
   Object.entries(process.env).filter(
-    ([name]) => !/^(KICKOFF_|DATABASE_|RABBITMQ_|HTTP_|LOG_|NODE_OPTIONS|VITEST|NODE_ENV)/.test(name)
+    ([name]) => !/^(KICKOFF_|OTEL_|DATABASE_|RABBITMQ_|HTTP_|LOG_|NODE_OPTIONS|VITEST|NODE_ENV)/.test(name)
   )
 )
 
@@ -140,7 +140,7 @@ export interface Service extends Program {
   readonly stop: Effect.Effect<Ended>
   /** Ends it without a word. */
   readonly crash: Effect.Effect<Ended>
-  readonly post: (path: string, body: unknown) => Effect.Effect<Response>
+  readonly post: (path: string, body: unknown, headers?: Readonly<Record<string, string>>) => Effect.Effect<Response>
   readonly get: (path: string) => Effect.Effect<Response>
 }
 
@@ -156,11 +156,11 @@ export const untilReady = Effect.fnUntraced(function* (
     url,
     stop: signalled("SIGTERM"),
     crash: signalled("SIGKILL"),
-    post: (path, body) =>
+    post: (path, body, more = {}) =>
       Effect.promise(() =>
         fetch(`${url}${path}`, {
           method: "POST",
-          headers: { "content-type": "application/json", ...headers },
+          headers: { "content-type": "application/json", ...headers, ...more },
           body: JSON.stringify(body)
         })
       ),
