@@ -1,5 +1,6 @@
 /**
- * Every environment variable of Kickoff, with its default and meaning; nothing else reads the environment.
+ * Every environment variable of Kickoff, with its default and meaning; nothing else reads the environment, and
+ * `docs/RUNTIME_CONFIG.md` is written from here by `npm run docs`.
  *
  * An empty variable counts as unset. A bad one fails with a `ConfigError` that names it and never shows a secret.
  */
@@ -14,7 +15,9 @@ import {
   Redacted,
   Result,
   Schema,
-  SchemaTransformation
+  SchemaAST,
+  SchemaTransformation,
+  Struct
 } from "effect"
 import { type Objection, ofBrokerUrl, ofDatabaseUrl } from "./tls/encryption.ts"
 
@@ -25,27 +28,40 @@ export type Role = (typeof roles)[number]
 export const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "none"] as const
 export const logFormats = ["pretty", "json"] as const
 
-/** One variable: what the documentation says of it, and how it is read. */
+/** One variable: what the documentation says of it, in Markdown, and how it is read. */
 export interface Setting<A> {
   readonly name: string
+  /** What its text may be, to be read after "Expected". */
+  readonly accepts: string
+  /** The default's text, or what takes its place, in words. */
   readonly fallback: string
   readonly meaning: string
+  /** The roles that it makes a difference to. */
+  readonly roles: ReadonlyArray<Role>
   /** Whether the value is never to be shown. */
   readonly secret: boolean
   readonly config: Config.Config<A>
 }
 
 const expecting = (test: (text: string) => boolean, expected: string) =>
-  Schema.makeFilter((text: string) => (test(text) ? undefined : `Expected ${expected}`))
+  Schema.makeFilter((text: string) => (test(text) ? undefined : `Expected ${expected}`), { expected })
+
+/** What the first check of a variable's text expects. */
+const expectation = ({ ast }: Schema.Constraint): string =>
+  SchemaAST.toEncoded(ast).checks?.map(({ annotations }) => annotations?.expected)[0] ?? "any text"
 
 const setting = <A>(options: {
   readonly name: string
   readonly schema: Schema.ConstraintCodec<A, unknown>
   readonly fallback: { readonly text: string; readonly value: A }
   readonly meaning: string
+  /** Every role unless given. */
+  readonly roles?: ReadonlyArray<Role>
   readonly secret?: true
 }): Setting<A> => ({
   name: options.name,
+  accepts: expectation(options.schema),
+  roles: options.roles ?? roles,
   secret: options.secret === true,
   fallback: options.fallback.text,
   meaning: options.meaning,
@@ -207,7 +223,8 @@ export const settings = {
     secret: true,
     schema: url(["postgres:", "postgresql:"], ofDatabaseUrl),
     fallback: { text: "none: embedded PostgreSQL", value: Option.none() },
-    meaning: "PostgreSQL 14 to 18, `postgres://…`; encrypted with `?sslmode=verify-full&sslrootcert=…`"
+    meaning:
+      "PostgreSQL 14 to 18; [encrypted](security.md#encrypted-connections) with `?sslmode=verify-full&sslrootcert=…`"
   }),
   databaseListenUrl: setting({
     name: "DATABASE_LISTEN_URL",
@@ -220,14 +237,18 @@ export const settings = {
     name: "DATABASE_POOL_SIZE",
     schema: integer(2, 1000),
     fallback: { text: "10", value: 10 },
-    meaning: "pooled connections per process, at least 2; LISTEN and lock sessions are outside the pool"
+    meaning:
+      "pooled connections per process; each loop, LISTEN, the relay's lock, the readiness probe and the metrics have one " +
+      "of their own besides"
   }),
   rabbitmqUrl: setting({
     name: "RABBITMQ_URL",
     secret: true,
     schema: url(["amqp:", "amqps:"], ofBrokerUrl),
     fallback: { text: "none: in-process publisher", value: Option.none() },
-    meaning: "`amqp://…`, or `amqps://…` with `?cacertfile=…` for a CA of your own"
+    roles: ["outbox"],
+    meaning:
+      "the broker; [encrypted](security.md#encrypted-connections) with `amqps://`, and `?cacertfile=…` for a CA of your own"
   }),
   rabbitmqExchange: setting({
     name: "RABBITMQ_EXCHANGE",
@@ -236,6 +257,7 @@ export const settings = {
       (name) => /^[\w.:-]{1,127}$/.test(name) && !name.startsWith("amq.")
     ),
     fallback: { text: "kickoff.events", value: "kickoff.events" },
+    roles: ["outbox"],
     meaning: "topic exchange for events; unrouted ones go to `kickoff.unrouted` whatever this is"
   }),
   httpHost: setting({
@@ -259,26 +281,31 @@ export const settings = {
       )
     ),
     fallback: { text: "none: nobody needs a key", value: Option.none() },
-    meaning: "file with the API keys of `kickoff keys create`; without keys `api` listens on this machine alone"
+    roles: ["api"],
+    meaning:
+      "file with the [API keys](security.md#api-keys) of `kickoff keys create`; without keys `api` listens on this " +
+      "machine alone"
   }),
   apiKeys: setting<Option.Option<Redacted.Redacted>>({
     name: "KICKOFF_API_KEYS",
     secret: true,
-    schema: redacted(Schema.String),
+    schema: redacted(text("a list of API keys in JSON")),
     fallback: { text: "none", value: Option.none() },
+    roles: ["api"],
     meaning: "the content of such a file, instead of one"
   }),
   rateLimit: setting({
     name: "KICKOFF_RATE_LIMIT",
     schema: integer(1, 1_000_000),
     fallback: { text: "2000", value: 2000 },
-    meaning: "requests per second and API key that a process answers, and as many at once"
+    roles: ["api"],
+    meaning: "requests per second and API key that a process answers, and as many at once; more are 429"
   }),
   roles: setting<ReadonlyArray<Role>>({
     name: "KICKOFF_ROLES",
     schema: roleList,
     fallback: { text: "all", value: roles },
-    meaning: `comma-separated subset of ${roles.map((role) => `\`${role}\``).join(", ")}`
+    meaning: "parts of the service that this process plays; `serve --roles` comes first"
   }),
   dataDir: setting({
     name: "KICKOFF_DATA_DIR",
@@ -302,31 +329,34 @@ export const settings = {
     name: "KICKOFF_BACKSTOP",
     schema: duration("100 millis", "2 minutes"),
     fallback: { text: "60 seconds", value: Duration.seconds(60) },
-    meaning: "longest time without looking at a schedule, whatever the notifications say; at most 2 minutes"
+    roles: ["status-transitions", "notifications", "outbox"],
+    meaning: "longest time without looking at a table, whatever the notifications say"
   }),
   shutdownGrace: setting({
     name: "KICKOFF_SHUTDOWN_GRACE",
     schema: duration("100 millis", "10 minutes"),
     fallback: { text: "10 seconds", value: Duration.seconds(10) },
-    meaning: "longest graceful stop"
+    meaning: "longest graceful stop; whoever stops the process should wait a little longer"
   }),
   maxAttempts: setting({
     name: "KICKOFF_MAX_ATTEMPTS",
     schema: integer(1, 1000),
     fallback: { text: "8", value: 8 },
+    roles: ["status-transitions", "notifications", "outbox"],
     meaning: "tries of a row or event before it becomes a dead letter; the pause doubles from 0.5 s to at most 30 s"
   }),
   retention: setting({
     name: "KICKOFF_RETENTION",
     schema: duration("1 hour", "3650 days"),
     fallback: { text: "30 days", value: Duration.days(30) },
+    roles: ["outbox"],
     meaning: "how long the record of what was done is kept, and how far back `verify` can look"
   }),
   logLevel: setting<(typeof logLevels)[number]>({
     name: "LOG_LEVEL",
     schema: oneOf(logLevels),
     fallback: { text: "info", value: "info" },
-    meaning: `least severe level that is logged: ${logLevels.join(", ")}`
+    meaning: "least severe level that is logged"
   }),
   logFormat: setting<Option.Option<(typeof logFormats)[number]>>({
     name: "LOG_FORMAT",
@@ -340,32 +370,21 @@ export const settings = {
       )
     ),
     fallback: { text: "`pretty` on a terminal, else `json`", value: Option.none() },
-    meaning: "`pretty` or `json`"
+    meaning: "for people, or one JSON object per line"
   })
 }
 
-const config = Config.all({
-  databaseUrl: settings.databaseUrl.config,
-  databaseListenUrl: settings.databaseListenUrl.config,
-  databasePoolSize: settings.databasePoolSize.config,
-  rabbitmqUrl: settings.rabbitmqUrl.config,
-  rabbitmqExchange: settings.rabbitmqExchange.config,
-  httpHost: settings.httpHost.config,
-  httpPort: settings.httpPort.config,
-  apiKeysFile: settings.apiKeysFile.config,
-  apiKeys: settings.apiKeys.config,
-  rateLimit: settings.rateLimit.config,
-  roles: settings.roles.config,
-  dataDir: settings.dataDir.config,
-  container: settings.container.config,
-  migrate: settings.migrate.config,
-  backstop: settings.backstop.config,
-  shutdownGrace: settings.shutdownGrace.config,
-  maxAttempts: settings.maxAttempts.config,
-  retention: settings.retention.config,
-  logLevel: settings.logLevel.config,
-  logFormat: settings.logFormat.config
-})
+interface ToConfig extends Struct.Lambda {
+  <A>(self: Setting<A>): Config.Config<A>
+  readonly "~lambda.out": this["~lambda.in"] extends Setting<infer A> ? Config.Config<A> : never
+}
+
+const config = Config.all(
+  Struct.map(
+    settings,
+    Struct.lambda<ToConfig>(({ config }) => config)
+  )
+)
 
 type Values = Config.Success<typeof config>
 
