@@ -1,26 +1,14 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Clock, Context, Effect, Layer, Queue, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync
-} from "node:fs"
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inject } from "vitest"
-import { parse } from "yaml"
 import packageJson from "../../package.json" with { type: "json" }
 import { Database } from "../../src/postgres/Database.ts"
 import { roles } from "../../src/Settings.ts"
 import { consumeExchange, readEvent } from "../messaging/consumer.ts"
-import { aptInstall } from "../support/apt.ts"
 import { run } from "../support/commands.ts"
 import { eventually } from "../support/games.ts"
 import { freePort, type Service } from "../support/service.ts"
@@ -247,49 +235,6 @@ describe("docker-compose.yml", () => {
       }
     }).pipe(Effect.scoped)
   )
-})
-
-describe("the configuration of the watchers", () => {
-  it.live("is one that promtool accepts, and scrapes the three services where they listen", () =>
-    Effect.promise(async () => {
-      const program = "/usr/bin/promtool"
-      if (!existsSync(program)) await aptInstall(["prometheus"], "The tests need promtool, of the package prometheus.")
-      const file = join(repository, "docker/prometheus/prometheus.yml")
-      assert.include(await run(program, ["check", "config", file]), "SUCCESS")
-      const { scrape_configs: jobs }: { scrape_configs: ReadonlyArray<{ readonly job_name: string }> } = parse(
-        read("docker/prometheus/prometheus.yml")
-      )
-      const job: unknown = jobs.find(({ job_name }) => job_name === "kickoff")
-      assert.nestedPropertyVal(job, "dns_sd_configs[0].port", 3000)
-      assert.nestedProperty(job, "dns_sd_configs[0].names")
-      assert.include(JSON.stringify(job), JSON.stringify(serving))
-    })
-  )
-
-  it("gives Grafana the Prometheus of the stack, by the uid that the dashboards name", () => {
-    const { datasources }: { datasources: ReadonlyArray<{ readonly uid: string; readonly url: string }> } = parse(
-      read("docker/grafana/provisioning/datasources/prometheus.yml")
-    )
-    assert.deepStrictEqual(
-      datasources.map(({ uid, url }) => ({ uid, url })),
-      [{ uid: "prometheus", url: "http://prometheus:9090" }]
-    )
-    const { providers }: { providers: ReadonlyArray<{ readonly options: { readonly path: string } }> } = parse(
-      read("docker/grafana/provisioning/dashboards/kickoff.yml")
-    )
-    const [folder, target] =
-      (service("grafana").volumes ?? []).find((volume) => volume.includes("dashboards:"))?.split(":") ?? []
-    assert.deepStrictEqual(
-      providers.map(({ options }) => options.path),
-      [target]
-    )
-    for (const file of readdirSync(join(repository, folder ?? "")).filter((name) => name.endsWith(".json"))) {
-      const uids = [...read(join(folder ?? "", file)).matchAll(/"datasource":\s*\{[^}]*"uid":\s*"([^"]+)"/g)].map(
-        ([, uid]) => uid
-      )
-      assert.deepStrictEqual([...new Set(uids)], ["prometheus"], file)
-    }
-  })
 })
 
 /** The services of docker-compose.yml, replayed on this machine: same image, command and environment, other addresses. */
