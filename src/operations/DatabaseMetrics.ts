@@ -2,8 +2,8 @@
  * The metrics that only the database knows, brought up to date when somebody scrapes them, and not more often than every
  * nine seconds: where nobody looks, nothing is asked.
  *
- * A database that does not answer holds up a scrape for a second. Then what it was to say is missing, rather than old,
- * and `kickoff_database_up` is 0. Every process says the same, whatever its roles.
+ * A database that does not answer holds up the scrape that asks it for a second, and none that come after. Then what it
+ * was to say is missing, rather than old, and `kickoff_database_up` is 0. Every process says the same, whatever its roles.
  */
 import { Clock, Context, Duration, Effect, Layer, Metric, Option, Result } from "effect"
 import type { SqlError } from "effect/sql"

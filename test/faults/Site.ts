@@ -174,7 +174,8 @@ const makeReplica = Effect.fnUntraced(function* (
     restart: (environment = {}) => Effect.andThen(stop, start(environment)),
     gauge: (metric) =>
       Effect.tryPromise(async () => {
-        const response = await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(500) })
+        // A database that does not answer holds up a scrape for a second.
+        const response = await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(2000) })
         const line = new RegExp(`^${metric}(?:\\{.*\\})? (\\S+)$`, "m").exec(await response.text())
         return line === null ? undefined : Number(line[1])
       }).pipe(Effect.orElseSucceed(() => undefined))
