@@ -10,6 +10,7 @@ import { type Guilds, narrowTo } from "../domain/Caller.ts"
 import { DeadLetter, type DeadLetterId, type DeadLetterKind } from "../domain/DeadLetter.ts"
 import type { GameId } from "../domain/Game.ts"
 import type { GameStatus } from "../domain/GameStatus.ts"
+import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 
 /** Which letters are meant; everything is, unless told otherwise. */
 export interface DeadLetterFilter {
@@ -60,8 +61,6 @@ export interface RowCondition {
   /** Whether the row has another time than the letter. */
   readonly moved: boolean
 }
-
-export type ScheduleKind = Exclude<DeadLetterKind, "event">
 
 /** How a letter was settled, and by whom. */
 export interface Resolution {

@@ -2,8 +2,9 @@
 import { Schema } from "effect"
 import { Model } from "effect/schema"
 import { InstantColumn, NullableInstantColumn } from "./Instant.ts"
+import { ScheduleKind } from "./ScheduleKind.ts"
 
-export const DeadLetterKind = Schema.Literals(["status-transition", "notification", "event"])
+export const DeadLetterKind = Schema.Literals([...ScheduleKind.literals, "event"])
 export type DeadLetterKind = typeof DeadLetterKind.Type
 
 export const DeadLetterId = Schema.String.pipe(Schema.check(Schema.isUUID()), Schema.brand("DeadLetterId"))

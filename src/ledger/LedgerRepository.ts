@@ -235,9 +235,14 @@ export class LedgerRepository extends Context.Service<
                     AND NOT EXISTS (SELECT FROM (${rows}) AS row WHERE row.id = letter.source_id AND row.hold = 'parked')
                   LIMIT ${batch} FOR UPDATE OF letter SKIP LOCKED
                 ) RETURNING id
+              ), breaks AS (
+                DELETE FROM pauses WHERE id IN (
+                  SELECT id FROM pauses WHERE resumed_at < (SELECT instant FROM cutoff)
+                  LIMIT ${batch} FOR UPDATE SKIP LOCKED
+                ) RETURNING id
               )
               SELECT ((SELECT count(*) FROM entries) + (SELECT count(*) FROM confirmed)
-                + (SELECT count(*) FROM letters))::int AS count`,
+                + (SELECT count(*) FROM letters) + (SELECT count(*) FROM breaks))::int AS count`,
             ([row]) => row?.count ?? 0
           )
       })

@@ -7,6 +7,7 @@
 import { Effect, Metric } from "effect"
 import { DeadLetterKind } from "../domain/DeadLetter.ts"
 import type { GameEventType } from "../domain/GameEvent.ts"
+import { ScheduleKind } from "../domain/ScheduleKind.ts"
 import type { Role } from "../Settings.ts"
 
 /** The labels of a metric, each with all of its values, or with what they are where they are not known before. */
@@ -42,7 +43,7 @@ const latencyBoundaries = [
   0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 ]
 
-const kinds = ["status-transition", "notification"] as const
+const kinds = ScheduleKind.literals
 const scheduleLoops = ["status-transitions", "notifications"] as const
 const loops = [...scheduleLoops, "outbox", "listener"] as const
 

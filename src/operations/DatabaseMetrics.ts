@@ -8,12 +8,13 @@
 import { Clock, Context, Duration, Effect, Layer, Metric, Option, Result } from "effect"
 import type { SqlError } from "effect/sql"
 import { DeadLetterKind } from "../domain/DeadLetter.ts"
+import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { uptimeMillis } from "../observability/uptime.ts"
 import { Database, describeSqlError, isAnswer } from "../postgres/Database.ts"
 import { tagOf } from "../postgres/outages.ts"
 import { shareQuestion } from "../postgres/sharedQuestion.ts"
-import { DatabaseMetricsRepository, type Horizon, type ScheduleKind } from "./DatabaseMetricsRepository.ts"
+import { DatabaseMetricsRepository, type Horizon } from "./DatabaseMetricsRepository.ts"
 
 /** How old the values of a scrape may be; shorter than the usual interval of Prometheus. */
 const freshFor = Duration.seconds(9)

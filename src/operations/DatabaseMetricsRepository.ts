@@ -7,6 +7,7 @@
 import { Context, Effect, Layer, Option } from "effect"
 import { SqlClient, type SqlError, type Statement } from "effect/sql"
 import type { DeadLetterKind } from "../domain/DeadLetter.ts"
+import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { privileges } from "./DiagnosisRepository.ts"
 
 /** Most rows that are counted one by one. */
@@ -14,8 +15,6 @@ export const countedExactly = 10_000
 
 /** The tables of Kickoff. */
 export const tables = Object.keys(privileges)
-
-export type ScheduleKind = Exclude<DeadLetterKind, "event">
 
 /** Rows of one kind of schedule. */
 export interface Backlog {

@@ -54,7 +54,8 @@ export const expected = {
     "notification_schedule_notify_insert",
     "notification_schedule_notify_update",
     "notification_schedule_reopen",
-    "notification_schedule_reset"
+    "notification_schedule_reset",
+    "pauses_notify"
   ],
   indexes: [
     "game_status_schedule_due_idx",
@@ -64,7 +65,8 @@ export const expected = {
     "notification_schedule_retry_idx",
     "outbox_retry_idx",
     "outbox_retry_at_idx",
-    "dead_letters_open_idx"
+    "dead_letters_open_idx",
+    "pauses_open_idx"
   ]
 }
 

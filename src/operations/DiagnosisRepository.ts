@@ -70,7 +70,8 @@ export const privileges: Readonly<Record<string, ReadonlyArray<string>>> = {
   idempotency_keys: ["SELECT", "INSERT", "UPDATE", "DELETE"],
   // A column's UPDATE is enough to lock a row, which is all that is done: docs/security.md.
   ledger: ["SELECT", "INSERT", "UPDATE", "DELETE"],
-  confirmations: ["SELECT", "INSERT", "UPDATE", "DELETE"]
+  confirmations: ["SELECT", "INSERT", "UPDATE", "DELETE"],
+  pauses: ["SELECT", "INSERT", "UPDATE", "DELETE"]
 }
 
 /** How many overdue rows are counted at most. */

@@ -9,6 +9,7 @@ import { SqlClient, type SqlError } from "effect/sql"
 import type { DeadLetterKind } from "../domain/DeadLetter.ts"
 import type { GameId } from "../domain/Game.ts"
 import type { GameStatus } from "../domain/GameStatus.ts"
+import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import type { Hold } from "../domain/StatusTransition.ts"
 
 /** Instants are ms since 1970, by the database's clock. */
@@ -22,7 +23,7 @@ export interface GameFacts {
 }
 
 export interface RowFacts {
-  readonly kind: "status-transition" | "notification"
+  readonly kind: ScheduleKind
   /** The status that the game is to take, or the minutes of a reminder. */
   readonly target: string
   readonly due: number
@@ -36,7 +37,7 @@ export interface RowFacts {
 
 /** What the clock did. */
 export interface EffectFacts {
-  readonly kind: "status-transition" | "notification"
+  readonly kind: ScheduleKind
   readonly target: string
   readonly due: number
   readonly at: number

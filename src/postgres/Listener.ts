@@ -59,7 +59,7 @@ export class Listener extends Context.Service<
   Listener,
   {
     /** Subscribes until the scope closes. The queue holds one hint at most; it never ends and never fails. */
-    readonly subscribe: (channel: Channel) => Effect.Effect<Queue.Dequeue<Hint>, never, Scope.Scope>
+    readonly subscribe: (...to: ReadonlyArray<Channel>) => Effect.Effect<Queue.Dequeue<Hint>, never, Scope.Scope>
     /** Whether a session is up and listening. */
     readonly isUp: Effect.Effect<boolean>
     /** Keeps the session, with backoff, for as long as the process lives; a daemon that its owner runs. */
@@ -183,12 +183,12 @@ const earliestOf = (notifications: ReadonlyArray<{ readonly payload: string }>):
 }
 
 const makeSubscriptions = () => {
-  const subscriptions = new Set<{ readonly channel: Channel; readonly queue: Queue.Queue<Hint> }>()
+  const subscriptions = new Set<{ readonly to: ReadonlyArray<Channel>; readonly queue: Queue.Queue<Hint> }>()
   return {
-    subscribe: (channel: Channel) =>
+    subscribe: (...to: ReadonlyArray<Channel>) =>
       Effect.acquireRelease(
         Effect.map(Queue.sliding<Hint>(1), (queue) => {
-          const subscription = { channel, queue }
+          const subscription = { to, queue }
           subscriptions.add(subscription)
           return subscription
         }),
@@ -198,7 +198,7 @@ const makeSubscriptions = () => {
     offer: (hint: Hint, channel?: Channel) =>
       Effect.sync(() => {
         for (const subscription of subscriptions) {
-          if (channel !== undefined && subscription.channel !== channel) continue
+          if (channel !== undefined && !subscription.to.includes(channel)) continue
           const waiting = Queue.takeUnsafe(subscription.queue)
           const both = waiting !== undefined && Exit.isSuccess(waiting) ? merge(waiting.value, hint) : hint
           Queue.offerUnsafe(subscription.queue, both)

@@ -10,6 +10,7 @@ import createTriggers from "../../migrations/0002_create_triggers.ts"
 import createLedger from "../../migrations/0003_create_ledger.ts"
 import makeUpdatesCheap from "../../migrations/0004_make_updates_cheap.ts"
 import keepTraces from "../../migrations/0005_keep_traces.ts"
+import createPauses from "../../migrations/0006_create_pauses.ts"
 import { describeSqlError } from "./Database.ts"
 
 const loader = Migrator.fromRecord({
@@ -17,11 +18,12 @@ const loader = Migrator.fromRecord({
   "0002_create_triggers": createTriggers,
   "0003_create_ledger": createLedger,
   "0004_make_updates_cheap": makeUpdatesCheap,
-  "0005_keep_traces": keepTraces
+  "0005_keep_traces": keepTraces,
+  "0006_create_pauses": createPauses
 })
 
 /** The id of the newest migration that this program knows. */
-export const latestMigration = 5
+export const latestMigration = 6
 
 /** Where the ids of the applied migrations stand. */
 export const migrationsTable = "schema_migrations"

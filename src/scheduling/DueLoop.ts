@@ -11,6 +11,7 @@ import { Health, type Loop } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { uptimeMillis } from "../observability/uptime.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
+import { channels } from "../postgres/channels.ts"
 import { describeSqlError } from "../postgres/Database.ts"
 import { classify } from "../postgres/failures.ts"
 import { deafPoll, type Hint, Listener } from "../postgres/Listener.ts"
@@ -210,7 +211,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
 
   return yield* Effect.scoped(
     Effect.gen(function* () {
-      const hints = yield* listener.subscribe(repository.channel)
+      const hints = yield* listener.subscribe(repository.channel, channels.pauses)
 
       /** Lowers the bound to what a hint names; where it names nothing, everything is looked at. */
       const follow = ({ cause, earliest }: Hint): Hint["cause"] => {
@@ -260,6 +261,15 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
         }
       })
 
+      let saidPaused = false
+      const notePause = Effect.fnUntraced(function* (paused: boolean) {
+        if (paused === saidPaused) return
+        saidPaused = paused
+        yield* paused
+          ? Effect.logWarning(`Nothing of the kind ${repository.kind} is done while it is paused, see "kickoff status"`)
+          : Effect.logInfo(`The kind ${repository.kind} is not paused any more`)
+      })
+
       /** From one wake-up to the next: everything that is due, then the wait. */
       const cycle = Effect.fnUntraced(function* (woken: WakeUp) {
         if (woken === "backstop") from = undefined
@@ -274,7 +284,9 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           const whole = from === undefined
           if (whole) wholeAt = now
           const look = yield* repository.look(from)
-          from = look.from
+          // During a pause nothing was learned of where pending rows begin.
+          from = look.paused ? undefined : look.from
+          yield* notePause(look.paused)
           if (whole && look.stalled) yield* repository.releaseStalled
           yield* judgeProgress(look)
           const fresh = isDue(look.fresh) ? yield* applyFresh : 0

@@ -7,9 +7,8 @@
 import type { Duration, Effect, Option } from "effect"
 import type { SqlError } from "effect/sql"
 import type { GameId } from "../domain/Game.ts"
+import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import type { Channel } from "../postgres/channels.ts"
-
-export type ScheduleKind = "status-transition" | "notification"
 
 /** A schedule row as it was when it was read; `due` is exact text, so that a row moved since is recognised. */
 export interface DueRow {
@@ -48,6 +47,8 @@ export interface Look {
   readonly retry: Option.Option<Duration.Duration>
   /** Whether rows were put aside that {@link DueRepository.releaseStalled} should look at now and then. */
   readonly stalled: boolean
+  /** Whether somebody has paused the kind: then nothing of it is due, and nothing is claimed. */
+  readonly paused: boolean
   /** Where the next look may begin, unless something earlier is hinted at. */
   readonly from: number
 }

@@ -44,6 +44,8 @@ export class MemorySchedule extends Context.Service<
     readonly locked: Set<string>
     /** Whether rows were put aside, which this schedule never does by itself. */
     stalled: boolean
+    /** Whether somebody has paused it. */
+    paused: boolean
     /** Fails the next calls, whatever they are, until it is set to none again. */
     outage: Option.Option<SqlError.SqlError>
     /** Called with the name of each method before it does its work. */
@@ -77,8 +79,10 @@ const make = (): MemorySchedule["Service"] => {
   const pending = (hold: MemoryRow["hold"]) =>
     [...rows.values()].filter((row) => !row.done && row.hold === hold).toSorted((a, b) => a.due - b.due)
 
+  const unpaused = (rows: ReadonlyArray<MemoryRow>) => (schedule.paused ? [] : rows)
+
   const apply = (candidates: ReadonlyArray<MemoryRow>, now: number) => {
-    const claimed = candidates.filter((row) => !locked.has(row.id))
+    const claimed = unpaused(candidates).filter((row) => !locked.has(row.id))
     if (claimed.some((row) => poison.has(row.id))) return Effect.fail(refused(schedule.refusal))
     const firstOfGame = [...Map.groupBy(claimed, (row) => row.game_id).values()].flatMap((group) => group.slice(0, 1))
     return Effect.succeed(
@@ -109,16 +113,17 @@ const make = (): MemorySchedule["Service"] => {
     channel: channels.statusTransitions,
     look: (from) =>
       call("look", (now) => {
-        const due = pending(undefined)
+        const due = unpaused(pending(undefined))
           .map((row) => row.due)
           .filter((due) => due >= (from ?? Number.NEGATIVE_INFINITY))
         return Effect.succeed({
           fresh: until(due, now),
           retry: until(
-            pending("retry").map((row) => row.retryAt),
+            unpaused(pending("retry")).map((row) => row.retryAt),
             now
           ),
           stalled: schedule.stalled,
+          paused: schedule.paused,
           from: Math.min(...due, now)
         })
       }),
@@ -208,6 +213,7 @@ const make = (): MemorySchedule["Service"] => {
     refusal: "23514",
     locked,
     stalled: false,
+    paused: false,
     outage: Option.none(),
     onCall: () => Effect.void,
     add: (id, dueIn, gameId = crypto.randomUUID()) =>

@@ -6,10 +6,11 @@
  */
 import { Duration, Effect, Option } from "effect"
 import { SqlClient, type SqlError, type Statement } from "effect/sql"
+import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import type { Channel } from "../postgres/channels.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
 import { nextTry } from "../postgres/nextTry.ts"
-import type { DueRepository, DueRow, FailedRow, From, LeftRow, Processed, ScheduleKind } from "./DueRepository.ts"
+import type { DueRepository, DueRow, FailedRow, From, LeftRow, Processed } from "./DueRepository.ts"
 
 export interface ScheduleTable {
   readonly kind: ScheduleKind
@@ -51,6 +52,8 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
   const done = sql(options.done)
   const fresh = sql`${done} = FALSE AND hold IS NULL`
   const retrying = sql`${done} = FALSE AND hold = 'retry'`
+  // Names no row, so the server asks it once for a statement.
+  const paused = sql`EXISTS (SELECT FROM pauses WHERE kind = ${options.kind} AND resumed_at IS NULL)`
 
   const millisUntil = (instant: Statement.Fragment) =>
     sql`(extract(epoch FROM (${instant}) - clock_timestamp()) * 1000)::float8`
@@ -61,36 +64,43 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
         readonly fresh: number | null
         readonly retry: number | null
         readonly stalled: boolean
+        readonly paused: boolean
         readonly now: number
       }>`
         SELECT
           ${millisUntil(sql`
-            SELECT ${due} FROM ${table} WHERE ${fresh} AND ${due} >= ${bound(from)}::timestamptz
+            SELECT ${due} FROM ${table} WHERE NOT ${paused} AND ${fresh} AND ${due} >= ${bound(from)}::timestamptz
             ORDER BY ${due} LIMIT 1`)} AS fresh,
-          ${millisUntil(sql`SELECT retry_at FROM ${table} WHERE ${retrying} ORDER BY retry_at LIMIT 1`)} AS retry,
+          ${millisUntil(sql`
+            SELECT retry_at FROM ${table} WHERE NOT ${paused} AND ${retrying} ORDER BY retry_at LIMIT 1`)} AS retry,
           ${options.waits ? sql`EXISTS (SELECT FROM ${table} WHERE ${done} = FALSE AND hold = 'waiting')` : sql`FALSE`} AS stalled,
+          ${paused} AS paused,
           (extract(epoch FROM statement_timestamp()) * 1000)::float8 AS now`,
       ([row]) => {
-        const { fresh = null, now = 0, retry = null, stalled = false } = row ?? {}
+        const { fresh = null, now = 0, paused = false, retry = null, stalled = false } = row ?? {}
         return {
           fresh: Option.map(Option.fromNullOr(fresh), Duration.millis),
           retry: Option.map(Option.fromNullOr(retry), Duration.millis),
           stalled,
+          paused,
           from: now + Math.min(fresh ?? 0, 0) - margin
         }
       }
     )
   )
 
+  const apply = (condition: Statement.Fragment, limit: number) =>
+    options.apply(sql`NOT ${paused} AND ${condition}`, limit)
+
   const applyDue = Effect.fn("ScheduleRepository.applyDue")((limit: number, from: From) =>
-    options.apply(
+    apply(
       sql`row.${done} = FALSE AND row.hold IS NULL AND row.${due} <= now() AND row.${due} >= ${bound(from)}::timestamptz`,
       limit
     )
   )
 
   const applyThese = Effect.fn("ScheduleRepository.applyThese")((rows: ReadonlyArray<DueRow>) =>
-    options.apply(
+    apply(
       sql`(row.id, row.${due}) IN (
           SELECT * FROM unnest(${rows.map((row) => row.id)}::uuid[], ${rows.map((row) => row.due)}::timestamptz[]))
         AND row.${done} = FALSE AND (row.hold IS NULL OR row.hold = 'retry') AND row.${due} <= now()`,

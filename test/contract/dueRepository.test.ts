@@ -21,6 +21,8 @@ interface Harness {
   readonly deadLetters: Effect.Effect<ReadonlyArray<readonly [string, number]>>
   /** Ends the pause of every row that failed. */
   readonly endPauses: Effect.Effect<void>
+  /** Pauses the kind, or lets it go on. */
+  readonly setPaused: (paused: boolean) => Effect.Effect<void>
 }
 
 const onTable = (table: "game_status_schedule" | "notification_schedule") =>
@@ -49,7 +51,14 @@ const onTable = (table: "game_status_schedule" | "notification_schedule") =>
       endPauses: sql`UPDATE ${sql(table)} SET retry_at = now() WHERE retry_at IS NOT NULL`.pipe(
         Effect.asVoid,
         Effect.orDie
-      )
+      ),
+      setPaused: (paused: boolean) => {
+        const kind = table === "game_status_schedule" ? "status-transition" : "notification"
+        const change = paused
+          ? sql`INSERT INTO pauses (kind) VALUES (${kind})`
+          : sql`UPDATE pauses SET resumed_at = now() WHERE kind = ${kind} AND resumed_at IS NULL`
+        return change.pipe(Effect.asVoid, Effect.orDie)
+      }
     }
   })
 
@@ -65,7 +74,11 @@ const inMemory = Effect.gen(function* (): Effect.fn.Return<Harness, never, Memor
     deadLetters: Effect.sync(() => schedule.deadLetters.map((letter) => [letter.source_id, letter.attempts] as const)),
     endPauses: Effect.sync(() => {
       for (const row of schedule.rows.values()) row.retryAt = 0
-    })
+    }),
+    setPaused: (paused) =>
+      Effect.sync(() => {
+        schedule.paused = paused
+      })
   }
 })
 
@@ -212,6 +225,35 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
           yield* repository.recordFailure({ id, due }, failure, 8)
           yield* repository.applyDue(10, undefined)
           assert.isTrue(Option.isNone(yield* repository.findLeft(Duration.seconds(10), undefined)))
+        })
+      )
+    )
+
+    it.live("claims nothing while the kind is paused, neither fresh nor failed rows, and everything afterwards", () =>
+      run(({ add, endPauses, isDone, repository, setPaused }) =>
+        Effect.gen(function* () {
+          const failed = yield* add(-2000)
+          yield* repository.recordFailure(first(yield* repository.listDue(1)), failure, 8)
+          yield* endPauses
+          const fresh = yield* add(-1000)
+          const rows = [...(yield* repository.listRetries(10)), ...(yield* repository.listDue(10))]
+          assert.lengthOf(rows, 2)
+          yield* setPaused(true)
+          const during = yield* repository.look(undefined)
+          assert.deepStrictEqual([during.paused, during.fresh, during.retry], [true, Option.none(), Option.none()])
+          assert.deepStrictEqual(yield* repository.applyDue(10, undefined), [])
+          assert.deepStrictEqual(yield* repository.applyThese(rows), [])
+          assert.deepStrictEqual(yield* Effect.forEach([failed, fresh], isDone), [false, false])
+
+          yield* setPaused(false)
+          const after = yield* repository.look(undefined)
+          assert.isFalse(after.paused)
+          assert.isAtMost(Duration.toMillis(Option.getOrThrow(after.fresh)), -1000)
+          assert.isTrue(Option.isSome(after.retry))
+          assert.strictEqual((yield* repository.applyThese(rows)).length, 2)
+          assert.deepStrictEqual(yield* Effect.forEach([failed, fresh], isDone), [true, true])
+          yield* setPaused(true)
+          assert.isTrue((yield* repository.look(undefined)).paused)
         })
       )
     )

@@ -101,6 +101,14 @@ outbox.data json NOT NULL
 outbox.attempts integer NOT NULL DEFAULT 0
 outbox.retry_at timestamptz
 outbox.traceparent text
+
+pauses.id bigint NOT NULL IDENTITY
+pauses.kind text NOT NULL
+pauses.paused_at timestamptz NOT NULL DEFAULT now()
+pauses.paused_by text NOT NULL DEFAULT CURRENT_USER
+pauses.reason text
+pauses.resumed_at timestamptz
+pauses.resumed_by text
 `
 
 /** Checks, keys and references. */
@@ -138,6 +146,9 @@ notification_schedule: PRIMARY KEY (id)
 notification_schedule: UNIQUE (game_id, reminder_minutes)
 outbox: CHECK ((traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')) NOT VALID
 outbox: PRIMARY KEY (id)
+pauses: CHECK ((kind = ANY (ARRAY['status-transition', 'notification'])))
+pauses: CHECK (((char_length(reason) >= 1) AND (char_length(reason) <= 500)))
+pauses: PRIMARY KEY (id)
 `
 
 /** Indexes with their predicates. */
@@ -167,6 +178,8 @@ notification_schedule_retry_idx ON notification_schedule (retry_at) WHERE ((sent
 outbox_pkey UNIQUE ON outbox (id)
 outbox_retry_at_idx ON outbox (retry_at) WHERE (retry_at IS NOT NULL)
 outbox_retry_idx ON outbox (game_id, id) WHERE (retry_at IS NOT NULL)
+pauses_open_idx UNIQUE ON pauses (kind) WHERE (resumed_at IS NULL)
+pauses_pkey UNIQUE ON pauses (id)
 `
 
 /** Triggers: when they run, and what they run. */
@@ -180,6 +193,7 @@ notification_schedule_notify_insert AFTER INSERT ON notification_schedule REFERE
 notification_schedule_notify_update AFTER UPDATE ON notification_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION notify_notification_schedule_changed()
 notification_schedule_reopen BEFORE UPDATE ON notification_schedule FOR EACH ROW WHEN ((old.sent AND (NOT new.sent))) EXECUTE FUNCTION forget_outcome()
 notification_schedule_reset BEFORE UPDATE ON notification_schedule FOR EACH ROW WHEN ((((old.notification_time <> new.notification_time) OR (old.sent <> new.sent)) AND ((old.hold IS NOT NULL) OR (old.attempts <> 0)))) EXECUTE FUNCTION reset_changed_schedule_row()
+pauses_notify AFTER INSERT OR DELETE OR UPDATE ON pauses FOR EACH ROW EXECUTE FUNCTION notify_pauses_changed()
 `
 
 /** Functions; those that name a table keep a search path of their own. */
@@ -187,6 +201,7 @@ const functions = `
 forget_outcome() trigger plpgsql
 notify_game_status_schedule_changed() trigger plpgsql
 notify_notification_schedule_changed() trigger plpgsql
+notify_pauses_changed() trigger plpgsql
 release_waiting_completions() trigger plpgsql SET search_path
 reset_changed_schedule_row() trigger plpgsql SET search_path
 `

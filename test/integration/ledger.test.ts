@@ -371,33 +371,40 @@ describe("backfill", () => {
 })
 
 describe("the retention", () => {
-  it.live("forgets what is older, in batches, and keeps the dead letters of what is still open or parked", () =>
-    Effect.gen(function* () {
-      const ledger = yield* LedgerRepository
-      const sql = yield* SqlClient.SqlClient
-      yield* sql`
+  it.live(
+    "forgets what is older, in batches, and keeps open pauses and the dead letters of what is still open or parked",
+    () =>
+      Effect.gen(function* () {
+        const ledger = yield* LedgerRepository
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`
         INSERT INTO ledger (recorded_at, replica, kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids)
         SELECT now() - n * interval '1 day', 'r', 'notification', '{}', '{}', '{}', '{}', '{}', '{}', '{}'
         FROM generate_series(0, 2500) AS n`
-      yield* sql`INSERT INTO confirmations (confirmed_at, replica, event_ids) VALUES (now() - interval '90 days', 'r', '{}')`
-      yield* sql`
+        yield* sql`INSERT INTO confirmations (confirmed_at, replica, event_ids) VALUES (now() - interval '90 days', 'r', '{}')`
+        yield* sql`
         INSERT INTO dead_letters (kind, source_id, error, message, attempts, payload, created_at, resolved_at)
         VALUES ('event', gen_random_uuid(), 'e', 'open', 8, '{}', now() - interval '90 days', NULL),
           ('event', gen_random_uuid(), 'e', 'resolved', 8, '{}', now() - interval '90 days', now() - interval '80 days')`
-      const game = yield* insertGame(60_000)
-      const parked = yield* insertTransition(game, "IN_PROGRESS", -60_000)
-      yield* sql`UPDATE game_status_schedule SET hold = 'parked' WHERE id = ${parked}`
-      yield* sql`
+        const game = yield* insertGame(60_000)
+        const parked = yield* insertTransition(game, "IN_PROGRESS", -60_000)
+        yield* sql`UPDATE game_status_schedule SET hold = 'parked' WHERE id = ${parked}`
+        yield* sql`
         INSERT INTO dead_letters (kind, source_id, error, message, attempts, payload, created_at, resolved_at)
         VALUES ('status-transition', ${parked}, 'e', 'discarded', 8, '{}', now() - interval '90 days',
           now() - interval '80 days')`
-      const counts: Array<number> = []
-      for (let count = -1; count !== 0; counts.push(count)) count = yield* ledger.prune(Duration.days(30))
-      assert.deepStrictEqual(counts, [1002, 1000, 471, 0])
-      const [left] = yield* sql`
+        yield* sql`
+        INSERT INTO pauses (kind, paused_at, resumed_at)
+        VALUES ('notification', now() - interval '90 days', now() - interval '80 days'),
+          ('notification', now() - interval '90 days', NULL),
+          ('status-transition', now() - interval '90 days', now() - interval '1 day')`
+        const counts: Array<number> = []
+        for (let count = -1; count !== 0; counts.push(count)) count = yield* ledger.prune(Duration.days(30))
+        assert.deepStrictEqual(counts, [1003, 1000, 471, 0])
+        const [left] = yield* sql`
         SELECT (SELECT count(*) FROM ledger)::int AS entries, (SELECT count(*) FROM confirmations)::int AS confirmations,
-          (SELECT count(*) FROM dead_letters)::int AS letters`
-      assert.deepStrictEqual(left, { entries: 30, confirmations: 0, letters: 2 })
-    }).pipe(Effect.provide(layer()))
+          (SELECT count(*) FROM dead_letters)::int AS letters, (SELECT count(*) FROM pauses)::int AS pauses`
+        assert.deepStrictEqual(left, { entries: 30, confirmations: 0, letters: 2, pauses: 2 })
+      }).pipe(Effect.provide(layer()))
   )
 })

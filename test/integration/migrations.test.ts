@@ -35,7 +35,8 @@ describe("Migrations", () => {
         "0002_create_triggers",
         "0003_create_ledger",
         "0004_make_updates_cheap",
-        "0005_keep_traces"
+        "0005_keep_traces",
+        "0006_create_pauses"
       ])
       const ids = yield* connected(
         Effect.gen(function* () {

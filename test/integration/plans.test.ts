@@ -21,6 +21,9 @@ const games = 100_000
 /** Events that wait; two of each game. */
 const events = 200_000
 
+/** Pauses of each kind that are over. */
+const pauses = 1000
+
 /** Dead letters; every other one is settled. */
 const letters = 60_000
 
@@ -161,7 +164,7 @@ const assertReads = <E, R>(atMost: number, effect: Effect.Effect<unknown, E, R>)
 /** Lets the server gather no statistics by itself. */
 const quieten = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
-  for (const table of ["game_sessions", "game_status_schedule", "notification_schedule", "outbox"]) {
+  for (const table of ["game_sessions", "game_status_schedule", "notification_schedule", "outbox", "pauses"]) {
     yield* sql`ALTER TABLE ${sql(table)} SET (autovacuum_enabled = false)`
   }
 })
@@ -229,6 +232,10 @@ const fill = Effect.fnUntraced(function* (first: string) {
         INSERT INTO dead_letters (kind, source_id, error, message, attempts, payload, resolved_at)
         SELECT 'event', gen_random_uuid(), 'EventRefused', 'refused', 8, '{}', CASE WHEN n % 2 = 0 THEN now() END
         FROM generate_series(1, ${letters}::int) AS n`
+      yield* sql`
+        INSERT INTO pauses (kind, paused_at, paused_by, resumed_at)
+        SELECT kind, now() - n * interval '1 hour', 'an operator', now() - n * interval '1 hour' + interval '1 minute'
+        FROM generate_series(1, ${pauses}::int) AS n CROSS JOIN (VALUES ('status-transition'), ('notification')) AS of (kind)`
       yield* sql`
         UPDATE outbox SET attempts = 1, retry_at = now() + (id % 2) * interval '20 seconds'
         WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT 200)`

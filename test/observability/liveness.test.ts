@@ -153,6 +153,19 @@ describe("a loop", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("is alive while its kind is paused, whatever is overdue meanwhile, and when it goes on", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("overdue", Duration.minutes(-1))
+      schedule.paused = true
+      yield* start()
+      assert.strictEqual(yield* secondsAlive(600), "alive")
+      schedule.paused = false
+      assert.strictEqual(yield* secondsAlive(120), "alive")
+      assert.isTrue(schedule.rows.get("overdue")?.done)
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("is alive while it works off what has been overdue for long, one slow batch after the other", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule

@@ -30,7 +30,7 @@ export const service = "test/end-to-end/service.test.ts"
 
 /** How the schedules' common code claims a batch. */
 export const claim =
-  "options.apply(\n" +
+  "apply(\n" +
   "      sql`row.${done} = FALSE AND row.hold IS NULL AND row.${due} <= now() AND row.${due} >= ${bound(from)}::timestamptz`,\n" +
   "      limit\n" +
   "    )"

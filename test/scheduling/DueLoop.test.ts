@@ -125,6 +125,30 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("does nothing while its kind is paused, and everything that is due once it is told that it goes on", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("before", Duration.seconds(5))
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 5_000)
+      schedule.paused = true
+      // Its timer rings all the same, and it does not spin then.
+      yield* TestClock.adjust(Duration.seconds(5))
+      assert.strictEqual(yield* loop.rests, 60_000)
+      yield* schedule.add("meanwhile", Duration.zero)
+      yield* loop.notify
+      assert.strictEqual(yield* loop.rests, 60_000)
+      yield* TestClock.adjust(Duration.minutes(2))
+      assert.deepStrictEqual([yield* loop.rests, yield* loop.rests], [60_000, 60_000])
+      assert.deepStrictEqual(["before", "meanwhile"].map(loop.isDone), [false, false])
+
+      schedule.paused = false
+      yield* loop.notifier.notify(channels.pauses)
+      assert.strictEqual(yield* loop.rests, 60_000)
+      assert.deepStrictEqual(["before", "meanwhile"].map(loop.isDone), [true, true])
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("claims fewer rows at once where a whole batch cannot be done in time", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
