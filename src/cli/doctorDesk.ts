@@ -1,8 +1,7 @@
 /** What `doctor` loads when it runs: the checks of the database and of the broker of the settings. */
 import { Effect, Option } from "effect"
 import { inspectBroker } from "../messaging/inspection.ts"
-import { diagnose, type Finding } from "../operations/Diagnosis.ts"
-import { DiagnosisRepository } from "../operations/DiagnosisRepository.ts"
+import { diagnose, type Finding, repositories } from "../operations/Diagnosis.ts"
 import { Settings } from "../Settings.ts"
 import { withDatabase } from "./connection.ts"
 
@@ -50,5 +49,5 @@ export const examine = withDatabase(
     // The command has required the URL before it got here.
     const database = Option.isNone(url) ? [] : yield* diagnose(url.value)
     return [...database, yield* checkBroker]
-  }).pipe(Effect.provide(DiagnosisRepository.layer))
+  }).pipe(Effect.provide(repositories))
 )

@@ -9,10 +9,10 @@ import type { SqlError } from "effect/sql"
 import { Publisher } from "../messaging/Publisher.ts"
 import { Database, describeSqlError } from "../postgres/Database.ts"
 import { Listener } from "../postgres/Listener.ts"
+import { MigrationRepository } from "../postgres/MigrationRepository.ts"
 import { latestMigration } from "../postgres/migrations.ts"
 import { shareQuestion } from "../postgres/sharedQuestion.ts"
 import type { Component, Components } from "./api/OperationsApi.ts"
-import { ReadinessRepository } from "./ReadinessRepository.ts"
 
 /** How long a probe waits for the database. */
 const patience = Duration.seconds(2)
@@ -30,11 +30,13 @@ export class Readiness extends Context.Service<Readiness, { readonly check: Effe
   static readonly layer = Layer.effect(
     Readiness,
     Effect.gen(function* () {
-      const repository = yield* ReadinessRepository
+      const migrations = yield* MigrationRepository
       const database = yield* Database
       const listener = yield* Listener
       const publisher = yield* Publisher
-      const ask = yield* shareQuestion(database.within(abandonAfter)(repository.appliedMigration), patience)
+      // The first query after the server came back fails on a stale connection, the second does not.
+      const question = Effect.retry(migrations.newest, { times: 1 })
+      const ask = yield* shareQuestion(database.within(abandonAfter)(question), patience)
 
       const check = Effect.gen(function* () {
         const answer = yield* ask
@@ -47,7 +49,7 @@ export class Readiness extends Context.Service<Readiness, { readonly check: Effe
       })
       return Readiness.of({ check })
     })
-  ).pipe(Layer.provide(ReadinessRepository.layer))
+  ).pipe(Layer.provide(MigrationRepository.layer))
 }
 
 const toDatabase = (

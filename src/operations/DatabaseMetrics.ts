@@ -14,7 +14,7 @@ import { uptimeMillis } from "../observability/uptime.ts"
 import { Database, describeSqlError, isAnswer } from "../postgres/Database.ts"
 import { tagOf } from "../postgres/outages.ts"
 import { shareQuestion } from "../postgres/sharedQuestion.ts"
-import { DatabaseMetricsRepository, type Horizon } from "./DatabaseMetricsRepository.ts"
+import { DatabaseMetricsRepository, type Holder } from "./DatabaseMetricsRepository.ts"
 
 /** How old the values of a scrape may be; shorter than the usual interval of Prometheus. */
 const freshFor = Duration.seconds(9)
@@ -80,15 +80,17 @@ export class DatabaseMetrics extends Context.Service<
       )
 
       const names = new Set<string>()
-      const label = ({ age, application, held }: Horizon): string => {
-        if (held === null ? age < namedFrom.age : held < namedFrom.held) return ""
+      const label = (holder: Holder, age: number): string => {
+        if (holder.held === null ? age < namedFrom.age : holder.held < namedFrom.held) return ""
+        const application = applicationOf(holder)
         if (!names.has(application) && names.size >= namesAtMost) return "other"
         names.add(application)
         return application
       }
-      const readHorizon = Effect.map(repository.findHorizon, (horizon) => {
-        const { age, held } = Option.getOrElse(horizon, () => ({ age: 0, held: 0 }))
-        const application = Option.match(horizon, { onNone: () => "", onSome: label })
+      const readHorizon = Effect.map(repository.listHolders, ([oldest]) => {
+        const age = oldest?.age ?? 0
+        const held = oldest === undefined ? 0 : oldest.held
+        const application = oldest === undefined ? "" : label(oldest, age)
         return [
           [Metric.withAttributes(Metrics.xminAge, { application }), age] as const,
           ...(held === null ? [] : [[Metric.withAttributes(Metrics.xminHeld, { application }), held] as const])
@@ -200,3 +202,7 @@ export class DatabaseMetrics extends Context.Service<
     })
   )
 }
+
+/** Whose it is, as a label: names of transactions are as many as there are transactions. */
+const applicationOf = ({ kind, name }: Holder): string =>
+  kind === "transaction" ? name : kind === "prepared transaction" ? kind : `${kind} ${name}`

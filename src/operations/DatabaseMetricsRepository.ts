@@ -1,10 +1,10 @@
 /**
- * What the database says of the work that waits, and of its own state, for the metrics.
+ * What the database says of the work that waits, and of its own state: for the metrics, and for whoever looks by hand.
  *
  * No question reads more than so many rows, by an index, whatever lies in the tables: what is more is the server's own
  * estimate. So the answers are exact where an operator looks closely, and cheap where the tables are huge.
  */
-import { Context, Effect, Layer, Option } from "effect"
+import { Context, Effect, Layer } from "effect"
 import { SqlClient, type SqlError, type Statement } from "effect/sql"
 import type { DeadLetterKind } from "../domain/DeadLetter.ts"
 import type { ScheduleKind } from "../domain/ScheduleKind.ts"
@@ -12,6 +12,9 @@ import { privileges } from "./DiagnosisRepository.ts"
 
 /** Most rows that are counted one by one. */
 export const countedExactly = 10_000
+
+/** Most of those who hold vacuum back that are named. */
+export const namedHolders = 20
 
 /** The tables of Kickoff. */
 export const tables = Object.keys(privileges)
@@ -42,20 +45,25 @@ export interface OutboxDepth {
   readonly oldest: number
 }
 
-export interface TableRows {
+export interface TableFacts {
   readonly table: string
+  readonly autovacuum: boolean
   readonly dead: number
   readonly live: number
 }
 
-/** Whose snapshot or transaction is the oldest, so that vacuum removes nothing that is newer. */
-export interface Horizon {
-  /** Its application's name, or what it is. */
-  readonly application: string
-  /** How many transactions have begun since. */
-  readonly age: number
-  /** Since when it is held, seconds; null where the database does not tell this role. */
+/** A snapshot or transaction that vacuum must respect: it removes nothing that is newer. */
+export interface Holder {
+  readonly kind: "transaction" | "prepared transaction" | "replication slot"
+  /** Of a transaction the application, or what else it is; of the others their own name. */
+  readonly name: string
+  readonly pid: number | null
+  /** How many transactions have begun since; null for a slot that keeps nothing but old catalogues. */
+  readonly age: number | null
+  /** Since when it is held, seconds; null where the database does not tell this role, and for a slot. */
   readonly held: number | null
+  /** Whether it is a slot that nobody reads from. */
+  readonly abandoned: boolean
 }
 
 type Query<A> = Effect.Effect<A, SqlError.SqlError>
@@ -71,9 +79,9 @@ export class DatabaseMetricsRepository extends Context.Service<
     /** Letters that are open, up to {@link countedExactly} together. */
     readonly countOpenLetters: Query<ReadonlyMap<DeadLetterKind, number>>
     /** Rows by the server's own statistics, which may be a minute old. */
-    readonly listTables: Query<ReadonlyArray<TableRows>>
-    /** None where nobody else has a transaction open. */
-    readonly findHorizon: Query<Option.Option<Horizon>>
+    readonly listTables: Query<ReadonlyArray<TableFacts>>
+    /** Everybody else who has a transaction open, the oldest first, up to {@link namedHolders}. */
+    readonly listHolders: Query<ReadonlyArray<Holder>>
   }
 >()("kickoff/operations/DatabaseMetricsRepository") {
   static readonly layer = Layer.effect(
@@ -168,35 +176,38 @@ export class DatabaseMetricsRepository extends Context.Service<
           (rows) => new Map(rows.map(({ kind, letters }) => [kind, letters]))
         ),
 
-        listTables: sql<TableRows>`
-          SELECT name AS table, pg_stat_get_dead_tuples(id)::float8 AS dead, pg_stat_get_live_tuples(id)::float8 AS live
-          FROM (SELECT name, to_regclass(name) AS id FROM unnest(${tables}::text[]) AS name) AS known
-          WHERE id IS NOT NULL`,
+        listTables: sql<TableFacts>`
+          SELECT known.name AS table,
+            coalesce((
+              SELECT option_value::boolean FROM pg_options_to_table(class.reloptions)
+              WHERE option_name = 'autovacuum_enabled'
+            ), TRUE) AS autovacuum,
+            pg_stat_get_dead_tuples(class.oid)::float8 AS dead, pg_stat_get_live_tuples(class.oid)::float8 AS live
+          FROM unnest(${tables}::text[]) AS known (name)
+          JOIN pg_class AS class ON class.oid = to_regclass(known.name)`,
 
         // Vacuum itself holds nothing back, and a transaction of another database nothing of ours.
-        findHorizon: Effect.map(
-          sql<Horizon>`
-            SELECT application, age, held
-            FROM (
-              SELECT coalesce(nullif(application_name, ''), backend_type, 'without a name') AS application,
-                greatest(age(backend_xmin), age(backend_xid))::float8 AS age,
-                (extract(epoch FROM clock_timestamp() - xact_start))::float8 AS held
-              FROM pg_stat_activity AS session
-              WHERE pid <> pg_backend_pid() AND (datid IS NULL OR datname = current_database())
-                AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum AS vacuum WHERE vacuum.pid = session.pid)
-              UNION ALL
-              SELECT 'prepared transaction', age(transaction), extract(epoch FROM clock_timestamp() - prepared)
-              FROM pg_prepared_xacts
-              WHERE database = current_database()
-              UNION ALL
-              SELECT 'replication slot ' || slot_name, age(xmin), NULL
-              FROM pg_replication_slots
-            ) AS holders
-            WHERE age IS NOT NULL
-            ORDER BY age DESC, held DESC NULLS LAST
-            LIMIT 1`,
-          (rows) => Option.fromNullishOr(rows[0])
-        )
+        listHolders: sql<Holder>`
+          SELECT kind, name, pid, age, held, abandoned
+          FROM (
+            SELECT 'transaction' AS kind, coalesce(nullif(application_name, ''), backend_type, 'without a name') AS name, pid,
+              greatest(age(backend_xmin), age(backend_xid))::float8 AS age,
+              (extract(epoch FROM clock_timestamp() - xact_start))::float8 AS held, FALSE AS abandoned
+            FROM pg_stat_activity AS session
+            WHERE pid <> pg_backend_pid() AND (datid IS NULL OR datname = current_database())
+              AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+              AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum AS vacuum WHERE vacuum.pid = session.pid)
+            UNION ALL
+            SELECT 'prepared transaction', gid, NULL, age(transaction), extract(epoch FROM clock_timestamp() - prepared), FALSE
+            FROM pg_prepared_xacts
+            WHERE database = current_database()
+            UNION ALL
+            SELECT 'replication slot', slot_name, NULL, age(xmin), NULL, NOT active
+            FROM pg_replication_slots
+            WHERE xmin IS NOT NULL OR catalog_xmin IS NOT NULL
+          ) AS holders
+          ORDER BY age DESC NULLS LAST, held DESC NULLS LAST
+          LIMIT ${namedHolders}`
       })
     })
   )

@@ -4,20 +4,22 @@
  * It judges what the database and the broker say; it repairs nothing. A check that cannot be made is a finding as well.
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
-import { Clock, Duration, Effect, Queue, Random, type Redacted } from "effect"
+import { Clock, Duration, Effect, Layer, Queue, Random, type Redacted } from "effect"
 import type { SqlError } from "effect/sql"
+import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { describeSqlError } from "../postgres/Database.ts"
+import { MigrationRepository } from "../postgres/MigrationRepository.ts"
 import { latestMigration } from "../postgres/migrations.ts"
 import { makeSockets } from "../postgres/sockets.ts"
 import {
-  DiagnosisRepository,
-  type HolderFacts,
-  type IndexFacts,
-  type ServerFacts,
-  type TableFacts,
-  type TriggerFacts,
-  type WorkFacts
-} from "./DiagnosisRepository.ts"
+  type Backlog,
+  DatabaseMetricsRepository,
+  type Holder,
+  type OutboxDepth,
+  type TableFacts
+} from "./DatabaseMetricsRepository.ts"
+import { DiagnosisRepository, type IndexFacts, type ServerFacts, type TriggerFacts } from "./DiagnosisRepository.ts"
+import { SessionRepository, type SessionFacts } from "./SessionRepository.ts"
 
 /** `trouble`: games are late, events are lost to their consumers, or soon will be. `warning`: somebody should look. */
 export type Verdict = "ok" | "warning" | "trouble"
@@ -74,6 +76,8 @@ const oldestServer = 140_000
 /** Dead rows beside live ones from which on cleaning up is behind, and how many do not matter. */
 const bloat = { share: 0.5, atLeast: 50_000 }
 const queueLimit = 0.25
+/** How long something due may take before it counts as overdue. */
+const duePatience = Duration.seconds(5)
 const offsetLimit = Duration.seconds(1)
 const eventPatience = Duration.seconds(10)
 
@@ -154,7 +158,7 @@ export const judgeTables = (server: ServerFacts, tables: ReadonlyArray<TableFact
           well: "on for all tables",
           cure: "Turn it on with ALTER TABLE … RESET (autovacuum_enabled)"
         },
-        ({ name }) => `off for ${name}`
+        ({ table }) => `off for ${table}`
       )
     : { check: "autovacuum", verdict: "trouble", detail: "off for the whole server", cure: "Set autovacuum = on" },
   unless(
@@ -165,7 +169,7 @@ export const judgeTables = (server: ServerFacts, tables: ReadonlyArray<TableFact
       well: "cleaning up keeps pace",
       cure: "Find who holds old snapshots (below), then VACUUM the table"
     },
-    ({ dead, live, name }) => `${name} has ${dead} dead rows beside ${live} live ones`
+    ({ dead, live, table }) => `${table} has ${dead} dead rows beside ${live} live ones`
   )
 ]
 
@@ -177,24 +181,49 @@ export const judgePrivileges = (role: string, missing: ReadonlyArray<string>): F
     (privilege) => `${role} lacks ${privilege}`
   )
 
-export const judgeHolders = (holders: ReadonlyArray<HolderFacts>): Finding =>
+/** How long a transaction may be open before it is named. */
+const oldSnapshot = Duration.minutes(5)
+
+export const judgeHolders = (holders: ReadonlyArray<Holder>, longerThan: Duration.Duration = oldSnapshot): Finding =>
   unless(
     "old snapshots",
-    holders,
+    holders.filter(({ abandoned, held }) => abandoned || (held !== null && held > Duration.toSeconds(longerThan))),
     {
       verdict: "warning",
       well: "nobody keeps old versions of rows",
       cure: "End that transaction (pg_terminate_backend), ROLLBACK PREPARED it, or drop the slot"
     },
-    ({ kind, name, pid, seconds }) =>
-      `${kind} of ${name}${pid === null ? "" : ` (pid ${pid})`}${seconds === null ? "" : `, open for ${Duration.format(Duration.seconds(Math.round(seconds)))}`}`
+    ({ held, kind, name, pid }) =>
+      `${kind} of ${name}${pid === null ? "" : ` (pid ${pid})`}${held === null ? "" : `, open for ${lasting(held)}`}`
   )
+
+const lasting = (seconds: number): string => Duration.format(Duration.seconds(Math.round(seconds)))
+
+/** What waits to be done, and who is there to do it. */
+export interface Work {
+  readonly backlogs: ReadonlyArray<Backlog>
+  readonly outbox: OutboxDepth
+  readonly openLetters: number
+  readonly sessions: ReadonlyArray<SessionFacts>
+}
 
 const parts = ["status-transitions", "notifications", "outbox", "listener"]
 
-export const judgeWork = (work: WorkFacts): ReadonlyArray<Finding> => {
-  const absent = parts.filter((part) => !work.parts.includes(part))
-  const overdue = work.overdue_transitions + work.overdue_reminders
+const judgeBacklogs = (backlogs: ReadonlyArray<Backlog>): Finding => {
+  const late = Math.max(0, ...backlogs.map(({ next_due }) => -(next_due ?? 0)))
+  if (late < Duration.toSeconds(duePatience)) return ok("overdue", "nothing is overdue")
+  const dueOf = (kind: ScheduleKind) => backlogs.find((backlog) => backlog.kind === kind)?.overdue ?? 0
+  return {
+    check: "overdue",
+    verdict: "trouble",
+    detail: `${dueOf("status-transition")} transitions and ${dueOf("notification")} reminders are due, the earliest for ${lasting(late)}`,
+    cure: "See the findings above; kickoff explain tells of one game"
+  }
+}
+
+export const judgeWork = ({ backlogs, openLetters, outbox, sessions }: Work): ReadonlyArray<Finding> => {
+  const absent = parts.filter((part) => !sessions.some((session) => session.part === part))
+  const relays = sessions.filter((session) => session.relays).length
   return [
     unless(
       "processes",
@@ -206,36 +235,29 @@ export const judgeWork = (work: WorkFacts): ReadonlyArray<Finding> => {
       },
       (part) => `no process has a session for ${part}`
     ),
-    work.relays === 1
+    relays === 1
       ? ok("relay", "one process relays the events")
       : {
           check: "relay",
           verdict: "trouble",
-          detail: work.relays === 0 ? "no process relays the events" : `${work.relays} sessions hold the relay's lock`,
+          detail: relays === 0 ? "no process relays the events" : `${relays} sessions hold the relay's lock`,
           cure: "Start a process with the role outbox, and let DATABASE_LISTEN_URL lead to PostgreSQL directly"
         },
-    overdue === 0
-      ? ok("overdue", "nothing is overdue")
-      : {
-          check: "overdue",
-          verdict: "trouble",
-          detail: `${work.overdue_transitions} transitions and ${work.overdue_reminders} reminders have been due for more than 5 s`,
-          cure: "See the findings above; kickoff explain tells of one game"
-        },
-    work.oldest_event === null || work.oldest_event < Duration.toSeconds(eventPatience)
-      ? ok("outbox", work.oldest_event === null ? "empty" : "moves")
+    judgeBacklogs(backlogs),
+    outbox.oldest < Duration.toSeconds(eventPatience)
+      ? ok("outbox", outbox.events === 0 ? "empty" : "moves")
       : {
           check: "outbox",
           verdict: "trouble",
-          detail: `the oldest event has waited for ${Duration.format(Duration.seconds(Math.round(work.oldest_event)))}`,
+          detail: `the oldest event has waited for ${lasting(outbox.oldest)}`,
           cure: "See relay and broker"
         },
-    work.open_letters === 0
+    openLetters === 0
       ? ok("dead letters", "none are open")
       : {
           check: "dead letters",
           verdict: "warning",
-          detail: `${work.open_letters} are open`,
+          detail: `${openLetters} are open`,
           cure: "kickoff dead-letters list, then replay or discard"
         }
   ]
@@ -296,7 +318,7 @@ const checkListen = Effect.fnUntraced(function* (listenUrl: Redacted.Redacted) {
 const comparisons = 5
 
 const checkClock = Effect.gen(function* () {
-  const repository = yield* DiagnosisRepository
+  const repository = yield* DatabaseMetricsRepository
   let best = { offset: 0, doubt: Number.POSITIVE_INFINITY }
   for (let n = 0; n < comparisons; n++) {
     const sent = yield* Clock.currentTimeMillis
@@ -327,18 +349,31 @@ const checked = <R>(
     )
   )
 
-/** How long a transaction may be open before it is named. */
-const oldSnapshot = Duration.minutes(5)
+/** Everything is counted from its beginning: nobody has looked before. */
+const fromTheBeginning = { "status-transition": -1, notification: -1 }
+
+const readWork = Effect.gen(function* () {
+  const state = yield* DatabaseMetricsRepository
+  const { list } = yield* SessionRepository
+  return {
+    backlogs: yield* state.listBacklogs(fromTheBeginning),
+    outbox: yield* state.outbox,
+    openLetters: [...(yield* state.countOpenLetters).values()].reduce((sum, letters) => sum + letters, 0),
+    sessions: yield* list
+  } satisfies Work
+})
 
 /** Makes all checks of the database. */
 export const diagnose = Effect.fn("Diagnosis.diagnose")(function* (
   listenUrl: Redacted.Redacted,
-  longerThan: Duration.Duration = oldSnapshot
+  longerThan?: Duration.Duration
 ) {
   const repository = yield* DiagnosisRepository
+  const state = yield* DatabaseMetricsRepository
+  const migrations = yield* MigrationRepository
   // Three checks ask for it.
   const server = yield* Effect.cached(repository.server)
-  const applied = yield* checked("migrations", Effect.map(repository.appliedMigration, judgeMigrations))
+  const applied = yield* checked("migrations", Effect.map(migrations.newest, judgeMigrations))
   const schema = [
     checked("triggers", Effect.map(repository.triggers, judgeTriggers)),
     checked("indexes", Effect.map(repository.indexes, judgeIndexes)),
@@ -346,8 +381,8 @@ export const diagnose = Effect.fn("Diagnosis.diagnose")(function* (
       "privileges",
       Effect.zipWith(server, repository.missingPrivileges, ({ role }, missing) => judgePrivileges(role, missing))
     ),
-    checked("tables", Effect.zipWith(server, repository.tables, judgeTables)),
-    checked("work", Effect.map(repository.work, judgeWork))
+    checked("tables", Effect.zipWith(server, state.listTables, judgeTables)),
+    checked("work", Effect.map(readWork, judgeWork))
   ]
   const findings = yield* Effect.all([
     checked("server", Effect.map(server, judgeServer)),
@@ -355,8 +390,19 @@ export const diagnose = Effect.fn("Diagnosis.diagnose")(function* (
     // Without our tables there is nothing to say of them.
     ...(applied.some(({ verdict }) => verdict === "trouble") ? [] : schema),
     checked("LISTEN", checkListen(listenUrl)),
-    checked("old snapshots", Effect.map(repository.holders(longerThan), judgeHolders)),
+    checked(
+      "old snapshots",
+      Effect.map(state.listHolders, (holders) => judgeHolders(holders, longerThan))
+    ),
     checked("clocks", checkClock)
   ])
   return findings.flat()
 })
+
+/** What {@link diagnose} asks. */
+export const repositories = Layer.mergeAll(
+  DiagnosisRepository.layer,
+  DatabaseMetricsRepository.layer,
+  SessionRepository.layer,
+  MigrationRepository.layer
+)

@@ -1,17 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Metric, Option } from "effect"
+import { Deferred, Effect, Fiber, Layer, Metric } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 import { SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { DatabaseMetrics } from "../../src/operations/DatabaseMetrics.ts"
-import {
-  type Backlog,
-  DatabaseMetricsRepository,
-  type Horizon
-} from "../../src/operations/DatabaseMetricsRepository.ts"
+import { type Backlog, DatabaseMetricsRepository, type Holder } from "../../src/operations/DatabaseMetricsRepository.ts"
 import { Database } from "../../src/postgres/Database.ts"
 
 const idle: Omit<Backlog, "kind"> = { pending: 0, overdue: 0, next_due: null, retrying: 0, waiting: 0, from: 1000 }
+
+const transaction: Holder = { kind: "transaction", name: "psql", pid: 42, age: 1, held: 60, abandoned: false }
 
 /** The database went away, or refuses a statement that it has understood. */
 const away = new SqlError.SqlError({
@@ -30,7 +28,7 @@ const makeServer = () => {
   const from: Array<number> = []
   const answers = {
     clock: 0,
-    horizon: Option.none<Horizon>(),
+    holders: [] as ReadonlyArray<Holder>,
     /** Stands before the answers to the questions named. */
     before: new Map<string, Effect.Effect<void, SqlError.SqlError>>()
   }
@@ -50,8 +48,8 @@ const makeServer = () => {
     },
     outbox: question("outbox", () => ({ events: 7, refused: 2, oldest: 1.5 })),
     countOpenLetters: question("letters", () => new Map([["event" as const, 4]])),
-    listTables: question("tables", () => [{ table: "outbox", dead: 11, live: 12 }]),
-    findHorizon: question("horizon", () => answers.horizon)
+    listTables: question("tables", () => [{ table: "outbox", autovacuum: true, dead: 11, live: 12 }]),
+    listHolders: question("horizon", () => answers.holders)
   })
   const database = Database.of({ transaction: (effect) => effect, within: () => (effect) => effect })
   const layer = DatabaseMetrics.layer.pipe(
@@ -208,22 +206,30 @@ describe("the metrics of the database", () => {
   it.effect("name who holds vacuum back once it lasts, and only then", () =>
     beside(({ answers }) =>
       Effect.gen(function* () {
-        const held = Effect.fnUntraced(function* (horizon: Horizon) {
-          answers.horizon = Option.some(horizon)
+        const held = Effect.fnUntraced(function* (holder: Holder) {
+          answers.holders = [holder, { ...transaction, name: "younger", age: 1, held: 40 }]
           yield* TestClock.adjust("10 seconds")
           return (yield* scrape).split("\n").filter((line) => line.startsWith("kickoff_xmin"))
         })
-        assert.deepStrictEqual(yield* held({ application: "psql", age: 5, held: 29 }), [
+        assert.deepStrictEqual(yield* held({ ...transaction, age: 5, held: 29 }), [
           'kickoff_xmin_age_transactions{application=""} 5',
           'kickoff_xmin_held_seconds{application=""} 29'
         ])
-        assert.deepStrictEqual(yield* held({ application: "psql", age: 6, held: 30 }), [
+        assert.deepStrictEqual(yield* held({ ...transaction, age: 6, held: 30 }), [
           'kickoff_xmin_age_transactions{application="psql"} 6',
           'kickoff_xmin_held_seconds{application="psql"} 30'
         ])
-        assert.deepStrictEqual(yield* held({ application: "replication slot a", age: 1000, held: null }), [
-          'kickoff_xmin_age_transactions{application="replication slot a"} 1000'
-        ])
+        assert.deepStrictEqual(
+          yield* held({ ...transaction, kind: "replication slot", name: "a", age: 1000, held: null }),
+          ['kickoff_xmin_age_transactions{application="replication slot a"} 1000']
+        )
+        assert.deepStrictEqual(
+          yield* held({ ...transaction, kind: "prepared transaction", name: "x", age: 7, held: 60 }),
+          [
+            'kickoff_xmin_age_transactions{application="prepared transaction"} 7',
+            'kickoff_xmin_held_seconds{application="prepared transaction"} 60'
+          ]
+        )
       })
     )
   )
@@ -233,7 +239,7 @@ describe("the metrics of the database", () => {
       Effect.gen(function* () {
         const names = new Set<string | undefined>()
         for (let count = 0; count < 60; count++) {
-          answers.horizon = Option.some({ application: `job ${count}`, age: 1, held: 60 })
+          answers.holders = [{ ...transaction, name: `job ${count}` }]
           yield* TestClock.adjust("10 seconds")
           names.add(/^kickoff_xmin_held_seconds\{application="(.*)"\}/m.exec(yield* scrape)?.[1])
         }

@@ -5,9 +5,11 @@ import {
   judgeServer,
   judgeTables,
   judgeWork,
-  type Finding
+  type Finding,
+  type Work
 } from "../../src/operations/Diagnosis.ts"
-import type { ServerFacts, WorkFacts } from "../../src/operations/DiagnosisRepository.ts"
+import type { Backlog, Holder } from "../../src/operations/DatabaseMetricsRepository.ts"
+import type { ServerFacts } from "../../src/operations/DiagnosisRepository.ts"
 
 const server: ServerFacts = {
   version: 180_004,
@@ -17,13 +19,19 @@ const server: ServerFacts = {
   autovacuum: true,
   notification_queue: 0
 }
-const work: WorkFacts = {
-  overdue_transitions: 0,
-  overdue_reminders: 0,
-  oldest_event: null,
-  open_letters: 0,
-  relays: 1,
-  parts: ["status-transitions", "notifications", "outbox", "listener", "relay", "pool"]
+const idle: Omit<Backlog, "kind"> = { pending: 0, overdue: 0, next_due: null, retrying: 0, waiting: 0, from: 0 }
+const transitions: Backlog = { ...idle, kind: "status-transition" }
+const reminders: Backlog = { ...idle, kind: "notification" }
+const session = (part: string | null, relays = false) => ({ part, relays })
+const sessions = [
+  ...["status-transitions", "notifications", "outbox", "listener", "pool"].map((part) => session(part)),
+  session("relay", true)
+]
+const work: Work = {
+  backlogs: [transitions, reminders],
+  outbox: { events: 0, refused: 0, oldest: 0 },
+  openLetters: 0,
+  sessions
 }
 
 const wrong = (findings: ReadonlyArray<Finding>) =>
@@ -46,20 +54,24 @@ describe("the doctor", () => {
   })
 
   it("names what cleaning up has not reached, but not the few dead rows of a small table", () => {
-    const table = { name: "outbox", autovacuum: true, live: 1000, dead: 900 }
+    const table = { table: "outbox", autovacuum: true, live: 1000, dead: 900 }
     assert.deepStrictEqual(wrong(judgeTables(server, [table])), [])
     assert.deepStrictEqual(wrong(judgeTables(server, [{ ...table, dead: 900_000 }])), ["warning: dead rows"])
     assert.deepStrictEqual(wrong(judgeTables({ ...server, autovacuum: false }, [])), ["trouble: autovacuum"])
   })
 
   it("names roles that nobody plays, a relay that is absent or doubled, and work that is left", () => {
-    assert.deepStrictEqual(wrong(judgeWork({ ...work, parts: ["listener", "outbox"] })), ["trouble: processes"])
-    assert.deepStrictEqual(wrong(judgeWork({ ...work, relays: 0 })), ["trouble: relay"])
-    assert.deepStrictEqual(wrong(judgeWork({ ...work, relays: 2 })), ["trouble: relay"])
-    assert.deepStrictEqual(wrong(judgeWork({ ...work, overdue_reminders: 1 })), ["trouble: overdue"])
-    assert.deepStrictEqual(wrong(judgeWork({ ...work, oldest_event: 60 })), ["trouble: outbox"])
-    assert.deepStrictEqual(wrong(judgeWork({ ...work, oldest_event: 0.2 })), [])
-    assert.deepStrictEqual(wrong(judgeWork({ ...work, open_letters: 3 })), ["warning: dead letters"])
+    const judge = (change: Partial<Work>) => wrong(judgeWork({ ...work, ...change }))
+    const others = sessions.filter(({ part }) => part !== "notifications")
+    assert.deepStrictEqual(judge({ sessions: others }), ["trouble: processes"])
+    assert.deepStrictEqual(judge({ sessions: sessions.map(({ part }) => session(part)) }), ["trouble: relay"])
+    assert.deepStrictEqual(judge({ sessions: [...sessions, session(null, true)] }), ["trouble: relay"])
+    const late = { ...reminders, overdue: 1, next_due: -6 }
+    assert.deepStrictEqual(judge({ backlogs: [transitions, late] }), ["trouble: overdue"])
+    assert.deepStrictEqual(judge({ backlogs: [{ ...transitions, overdue: 9, next_due: -1 }, reminders] }), [])
+    assert.deepStrictEqual(judge({ outbox: { ...work.outbox, events: 1, oldest: 60 } }), ["trouble: outbox"])
+    assert.deepStrictEqual(judge({ outbox: { ...work.outbox, events: 1, oldest: 0.2 } }), [])
+    assert.deepStrictEqual(judge({ openLetters: 3 }), ["warning: dead letters"])
   })
 
   it("names clocks that differ by more than the way there and back may hide", () => {
@@ -69,13 +81,33 @@ describe("the doctor", () => {
   })
 
   it("names who keeps old versions of rows, and for how long", () => {
-    const { cure, detail, verdict } = judgeHolders([
-      { kind: "transaction", name: "reporting", pid: 42, seconds: 3600 },
-      { kind: "replication slot", name: "old_standby", pid: null, seconds: null }
-    ])
+    const reporting: Holder = {
+      kind: "transaction",
+      name: "reporting",
+      pid: 42,
+      age: 1000,
+      held: 3600,
+      abandoned: false
+    }
+    const slot: Holder = {
+      kind: "replication slot",
+      name: "old_standby",
+      pid: null,
+      age: 2000,
+      held: null,
+      abandoned: true
+    }
+    const { cure, detail, verdict } = judgeHolders([reporting, slot])
     assert.strictEqual(verdict, "warning")
     assert.include(detail, "transaction of reporting (pid 42), open for 1h")
     assert.include(detail, "replication slot of old_standby")
     assert.isDefined(cure)
+    // A slot that is read from, a short transaction, and one of which the server does not tell since when.
+    const harmless = [
+      { ...slot, abandoned: false },
+      { ...reporting, held: 3 },
+      { ...reporting, held: null }
+    ]
+    assert.strictEqual(judgeHolders(harmless).verdict, "ok")
   })
 })
