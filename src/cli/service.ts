@@ -151,6 +151,12 @@ const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
       Database.layer({ url, connections: databasePoolSize, name: "pool", pooler })
     )
   )
+  // In every process there is one, which probes keep busy; so its name says who serves the API.
+  const readiness = Layer.unwrap(
+    Effect.map(Settings, ({ roles }) =>
+      Readiness.layer.pipe(Layer.provide(session(roles.includes("api") ? "api" : "readiness")))
+    )
+  )
   return Layer.mergeAll(
     HttpServer.layer.pipe(
       Layer.provide(Games.layer),
@@ -162,7 +168,7 @@ const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
           Layer.provide(steadySession(addresses, "metrics"))
         )
       ),
-      Layer.provide(Readiness.layer.pipe(Layer.provide(session("readiness"))))
+      Layer.provide(readiness)
     ),
     LedgerRepository.layer
   ).pipe(

@@ -203,6 +203,10 @@ export class DatabaseMetrics extends Context.Service<
   )
 }
 
-/** Whose it is, as a label: names of transactions are as many as there are transactions. */
+/** Whose it is, as a label: one for all replicas, and for all prepared transactions. */
 const applicationOf = ({ kind, name }: Holder): string =>
-  kind === "transaction" ? name : kind === "prepared transaction" ? kind : `${kind} ${name}`
+  kind === "transaction"
+    ? name.replace(/^(kickoff:[^@]+)@.*$/, "$1")
+    : kind === "prepared transaction"
+      ? kind
+      : `${kind} ${name}`

@@ -7,10 +7,12 @@ import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Clock, Duration, Effect, Layer, Queue, Random, type Redacted } from "effect"
 import type { SqlError } from "effect/sql"
 import type { ScheduleKind } from "../domain/ScheduleKind.ts"
+import { Replica } from "../observability/Replica.ts"
 import { describeSqlError } from "../postgres/Database.ts"
 import { MigrationRepository } from "../postgres/MigrationRepository.ts"
 import { latestMigration } from "../postgres/migrations.ts"
-import { makeSockets } from "../postgres/sockets.ts"
+import { sessionName } from "../postgres/sessionName.ts"
+import { makeSockets, readTls } from "../postgres/sockets.ts"
 import {
   type Backlog,
   DatabaseMetricsRepository,
@@ -289,7 +291,8 @@ const checkListen = Effect.fnUntraced(function* (listenUrl: Redacted.Redacted) {
     const connection = yield* PgConnection.make({
       url: listenUrl,
       stream: sockets.open,
-      applicationName: "kickoff:doctor"
+      ssl: yield* readTls(listenUrl),
+      applicationName: sessionName("doctor", yield* Replica)
     })
     const echoes = yield* connection.listen(channel)
     yield* pg.notify(channel, "")
@@ -308,8 +311,13 @@ const checkListen = Effect.fnUntraced(function* (listenUrl: Redacted.Redacted) {
   }).pipe(
     Effect.ensuring(Effect.sync(sockets.destroyAll)),
     Effect.scoped,
-    Effect.catchTag("SqlError", (error) =>
-      Effect.succeed<Finding>({ check: "LISTEN", verdict: "trouble", detail: describeSqlError(error), cure })
+    Effect.catch((error) =>
+      Effect.succeed<Finding>({
+        check: "LISTEN",
+        verdict: "trouble",
+        detail: error._tag === "SqlError" ? describeSqlError(error) : error.message,
+        cure
+      })
     )
   )
 })

@@ -1,5 +1,5 @@
 /**
- * The sessions of Kickoff with this database, by the names that they give themselves: `kickoff:<part>`.
+ * The sessions of Kickoff with this database, by the names that they give themselves: `kickoff:<part>@<replica>`.
  *
  * Everybody may see those names. Behind a pooler that does not pass them on, what a process does is not seen.
  */
@@ -10,6 +10,8 @@ import { relayLock } from "../outbox/relayLock.ts"
 export interface SessionFacts {
   /** Like `relay` or `status-transitions`; null for a stranger that has the relay's lock. */
   readonly part: string | null
+  /** Which process it belongs to, as far as the name says it. */
+  readonly replica: string | null
   /** Whether it has the relay's lock. */
   readonly relays: boolean
 }
@@ -26,7 +28,8 @@ export class SessionRepository extends Context.Service<
     Effect.map(SqlClient.SqlClient, (sql) =>
       SessionRepository.of({
         list: sql<SessionFacts>`
-          SELECT substring(session.application_name FROM '^kickoff:([^@]+)') AS part, lock.pid IS NOT NULL AS relays
+          SELECT substring(session.application_name FROM '^kickoff:([^@]+)') AS part,
+            substring(session.application_name FROM '^kickoff:[^@]+@(.+)$') AS replica, lock.pid IS NOT NULL AS relays
           FROM pg_stat_activity AS session
           LEFT JOIN pg_locks AS lock
             ON lock.pid = session.pid AND lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 1

@@ -7,6 +7,8 @@ import { PgClient } from "@effect/sql-pg"
 import { Cause, Context, Duration, Effect, Layer, type Redacted, Schedule, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { type CertificateUnusable, describeRefusal, type TlsOptions } from "../tls/certificates.ts"
+import { Replica } from "../observability/Replica.ts"
+import { sessionName } from "./sessionName.ts"
 import { describeAddress, makeSockets, readTls } from "./sockets.ts"
 
 /** PostgreSQL did not accept a connection during the start of the process. */
@@ -22,7 +24,7 @@ export interface DatabaseOptions {
   readonly url: Redacted.Redacted
   /** Most connections that are open at once. */
   readonly connections: number
-  /** What `pg_stat_activity` shows, after `kickoff:`. */
+  /** What it is for, as `pg_stat_activity` shows it: see {@link sessionName}. */
   readonly name: string
   /** Whether a transaction pooler stands between: then no timeouts are sent, which it would refuse. */
   readonly pooler?: boolean
@@ -106,7 +108,7 @@ export class Database extends Context.Service<
     options: DatabaseOptions
   ): Layer.Layer<Database | PgClient.PgClient | SqlClient.SqlClient, SqlError.SqlError> => {
     const sockets = makeSockets(options.url)
-    const client = (ssl: false | TlsOptions) =>
+    const client = (ssl: false | TlsOptions, replica: string) =>
       PgClient.layer({
         url: options.url,
         stream: sockets.open,
@@ -114,7 +116,7 @@ export class Database extends Context.Service<
         maxConnections: options.connections,
         minConnections: options.connections === 1 ? 1 : 0,
         idleTimeout: Duration.minutes(5),
-        applicationName: `kickoff:${options.name}`,
+        applicationName: sessionName(options.name, replica),
         transformJson: false,
         ...(options.pooler === true ? { prepare: false } : {}),
         // Poolers know these two and pass them on; others they refuse.
@@ -146,7 +148,7 @@ export class Database extends Context.Service<
     )
     return Layer.provideMerge(
       database,
-      Layer.unwrap(readTls(options.url).pipe(Effect.mapError(toConnectionError), Effect.map(client)))
+      Layer.unwrap(Effect.zipWith(Effect.mapError(readTls(options.url), toConnectionError), Replica, client))
     )
   }
 

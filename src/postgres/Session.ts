@@ -7,7 +7,9 @@
 import { PgConnection } from "@effect/sql-pg"
 import { Clock, Duration, Effect, type Redacted, type Scope } from "effect"
 import type { SqlError } from "effect/sql"
+import { Replica } from "../observability/Replica.ts"
 import { type Failure, type Outages, reconnecting } from "./outages.ts"
+import { sessionName } from "./sessionName.ts"
 import { makeSockets, readTls } from "./sockets.ts"
 
 export interface Session {
@@ -47,7 +49,7 @@ export const keepSession = <E extends Failure>(
         stream: sockets.open,
         ssl: yield* readTls(options.url),
         connectTimeout: Duration.seconds(3),
-        applicationName: `kickoff:${options.name}`,
+        applicationName: sessionName(options.name, yield* Replica),
         startupParameters: keepalives
       })
       return yield* serve({

@@ -125,7 +125,10 @@ suite(
         ),
       reconnect: sql`
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-        WHERE application_name = 'kickoff:listener' AND datname = current_database()`.pipe(Effect.asVoid, Effect.orDie)
+        WHERE application_name LIKE 'kickoff:listener@%' AND datname = current_database()`.pipe(
+        Effect.asVoid,
+        Effect.orDie
+      )
     }
     return notifier
   }),

@@ -216,7 +216,7 @@ describe.concurrent("the running service", () => {
       const service = yield* startService({ env: { ...world.env, DATABASE_POOL_SIZE: "2" } })
       const game = yield* plan(service, 60_000)
       const waiting = sql`
-        SELECT FROM pg_stat_activity WHERE application_name = 'kickoff:pool' AND wait_event_type = 'Lock'
+        SELECT FROM pg_stat_activity WHERE application_name LIKE 'kickoff:pool@%' AND wait_event_type = 'Lock'
           AND datname = current_database()`
       const edits = yield* database.transaction(
         Effect.gen(function* () {
@@ -242,9 +242,9 @@ describe.concurrent("the running service", () => {
       const before = yield* plan(service, -1000)
       yield* world.nextOf("game.started", before.id)
       const cut = yield* sql<{ readonly name: string }>`
-        SELECT application_name AS name, pg_terminate_backend(pid) FROM pg_stat_activity
+        SELECT split_part(application_name, '@', 1) AS name, pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND application_name LIKE 'kickoff:%' AND pid <> pg_backend_pid()
-          AND application_name <> 'kickoff:test'`
+          AND application_name NOT LIKE 'kickoff:test@%'`
       assert.includeMembers(
         cut.map(({ name }) => name),
         ["kickoff:listener", "kickoff:status-transitions"]
@@ -295,7 +295,7 @@ describe.concurrent("the running service", () => {
         assert.strictEqual(service.stderr(), "")
         const sql = yield* SqlClient.SqlClient
         yield* eventually(
-          sql`SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'kickoff:pool'`,
+          sql`SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'kickoff:pool@%'`,
           (rows) => rows.length === 0
         )
       }).pipe(inWorld)
@@ -374,8 +374,8 @@ describe.concurrent("the running service", () => {
       const game = yield* plan(service, -1000)
       yield* world.nextOf("game.started", game.id)
       const sessions = yield* sql<{ readonly part: string; readonly direct: boolean }>`
-        SELECT DISTINCT application_name AS part, usename = ${direct} AS direct FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name LIKE 'kickoff:%' AND application_name <> 'kickoff:test'`
+        SELECT DISTINCT split_part(application_name, '@', 1) AS part, usename = ${direct} AS direct FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'kickoff:%' AND application_name NOT LIKE 'kickoff:test@%'`
       assert.sameMembers(
         sessions.filter((session) => session.direct).map(({ part }) => part),
         ["kickoff:listener", "kickoff:relay"]

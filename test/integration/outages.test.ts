@@ -171,8 +171,8 @@ const sessions = (part?: string) =>
     const sql = yield* SqlClient.SqlClient
     const rows = yield* sql<{ readonly pid: number }>`
       SELECT pid FROM pg_stat_activity
-      WHERE datname = current_database() AND application_name <> 'kickoff:test'
-        AND (${part === undefined} OR application_name = ${`kickoff:${part ?? ""}`})`
+      WHERE datname = current_database() AND application_name NOT LIKE 'kickoff:test@%'
+        AND (${part === undefined} OR application_name LIKE ${`kickoff:${part ?? ""}@%`})`
     return rows.map(({ pid }) => pid)
   })
 
@@ -391,10 +391,10 @@ layer(PrivateServer.layer, { timeout: "60 seconds", excludeTestServices: true })
         yield* eventually(sessions("relay"), (pids) => pids.length === 2)
         yield* atRest
         const look = sql<{ readonly name: string; readonly settled: boolean; readonly open: boolean }>`
-          SELECT application_name AS name, clock_timestamp() - backend_start > interval '1500 milliseconds' AS settled,
+          SELECT split_part(application_name, '@', 1) AS name, clock_timestamp() - backend_start > interval '1500 milliseconds' AS settled,
             coalesce(clock_timestamp() - xact_start > interval '500 milliseconds', FALSE) AS open
           FROM pg_stat_activity
-          WHERE datname = current_database() AND application_name <> 'kickoff:test'`
+          WHERE datname = current_database() AND application_name NOT LIKE 'kickoff:test@%'`
         // By then a lock that is waited for has been waited for.
         const seen = yield* eventually(look, (rows) => rows.every(({ settled }) => settled))
         assert.deepStrictEqual(

@@ -87,7 +87,7 @@ const sessionsOf = (pattern: string) =>
     return yield* Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       return yield* sql<{ readonly name: string; readonly ssl: boolean }>`
-        SELECT application_name AS name, bool_and(ssl) AS ssl
+        SELECT split_part(application_name, '@', 1) AS name, bool_and(ssl) AS ssl
         FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
         WHERE application_name LIKE ${pattern} AND pid <> pg_backend_pid()
         GROUP BY 1 ORDER BY 1`
@@ -209,7 +209,7 @@ layer(TlsServers.layer, { excludeTestServices: true, timeout: 120_000 })("Encryp
       const hints = yield* listener.subscribe(channels.outbox)
       yield* Effect.forkScoped(Effect.provide(listener.run, context))
       assert.strictEqual((yield* Queue.take(hints)).cause, "reconnect")
-      assert.deepStrictEqual(yield* sessionsOf("kickoff:listener"), [{ name: "kickoff:listener", ssl: true }])
+      assert.deepStrictEqual(yield* sessionsOf("kickoff:listener@%"), [{ name: "kickoff:listener", ssl: true }])
       yield* proxy.silence
       assert.strictEqual((yield* Queue.take(hints)).cause, "lost")
       yield* proxy.heal
@@ -281,13 +281,12 @@ layer(TlsServers.layer, { excludeTestServices: true, timeout: 120_000 })("Encryp
       Effect.gen(function* () {
         const { broker, brokerInClear, certificates, database } = yield* TlsServers
         const query = `sslmode=verify-full&sslrootcert=${certificates.ca}`
-        const service = yield* startService({
-          env: {
-            DATABASE_URL: Redacted.value(database(query)),
-            RABBITMQ_URL: Redacted.value(broker(`cacertfile=${certificates.ca}`)),
-            RABBITMQ_EXCHANGE: "test.tls.service"
-          }
-        })
+        const env = {
+          DATABASE_URL: Redacted.value(database(query)),
+          RABBITMQ_URL: Redacted.value(broker(`cacertfile=${certificates.ca}`)),
+          RABBITMQ_EXCHANGE: "test.tls.service"
+        }
+        const service = yield* startService({ env })
         assert.match(service.stdout(), /Database: localhost:\d+\/postgres, encrypted, the server is verified/)
         const messages = yield* consumeExchange(brokerInClear, "test.tls.service")
         const scheduled_at = new Date(Date.now() + 1000).toISOString()
@@ -302,6 +301,9 @@ layer(TlsServers.layer, { excludeTestServices: true, timeout: 120_000 })("Encryp
           sessions.every(({ ssl }) => ssl),
           JSON.stringify(sessions)
         )
+        const doctor = yield* runProgram({ args: ["doctor"], env })
+        assert.match(doctor.stdout, /^ok {6}LISTEN: notifications come back$/m)
+        assert.match(doctor.stdout, /^ok {6}broker: reachable/m)
         assert.deepStrictEqual(yield* service.stop, { code: 0, signal: null })
       }).pipe(Effect.scoped),
     60_000

@@ -22,7 +22,7 @@ const server: ServerFacts = {
 const idle: Omit<Backlog, "kind"> = { pending: 0, overdue: 0, next_due: null, retrying: 0, waiting: 0, from: 0 }
 const transitions: Backlog = { ...idle, kind: "status-transition" }
 const reminders: Backlog = { ...idle, kind: "notification" }
-const session = (part: string | null, relays = false) => ({ part, relays })
+const session = (part: string | null, relays = false) => ({ part, replica: "host:1", relays })
 const sessions = [
   ...["status-transitions", "notifications", "outbox", "listener", "pool"].map((part) => session(part)),
   session("relay", true)
