@@ -4,12 +4,13 @@
  * They do not start the embedded server: the service that owns it has it open.
  */
 import { Effect, Option, type Redacted, References } from "effect"
+import { SqlError } from "effect/sql"
 import * as Logging from "../observability/logging.ts"
-import { Database } from "../postgres/Database.ts"
+import { Database, describeSqlError } from "../postgres/Database.ts"
 import { readTls } from "../postgres/sockets.ts"
 import { Settings } from "../Settings.ts"
 import type { CertificateUnusable } from "../tls/certificates.ts"
-import { BadArgument } from "./failures.ts"
+import { BadArgument, DatabaseFailed } from "./failures.ts"
 
 /** Finds out at the start whether the files that a variable's URL names for its encryption can be used. */
 export const requireCertificates = (
@@ -47,6 +48,9 @@ export const withDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       )
     )
   }).pipe(
+    Effect.mapError((error) =>
+      SqlError.isSqlError(error) ? new DatabaseFailed({ detail: describeSqlError(error) }) : error
+    ),
     Effect.provide(Logging.layer),
     Effect.provide(Settings.layer),
     Effect.provideService(References.LogToStderr, true)

@@ -23,6 +23,13 @@ export class BadArgument extends Schema.TaggedError<BadArgument>()("BadArgument"
   }
 }
 
+/** The database did not do what it was asked. */
+export class DatabaseFailed extends Schema.TaggedError<DatabaseFailed>()("DatabaseFailed", { detail: Schema.String }) {
+  override get message() {
+    return `the database refused: ${this.detail}`
+  }
+}
+
 const longestValue = 100
 
 const isSecret = (name: string) => Object.values(settings).some((setting) => setting.name === name && setting.secret)

@@ -19,12 +19,26 @@ import { forecast } from "./forecast.ts"
 import { health } from "./health.ts"
 import { keys } from "./keys.ts"
 import { migrate } from "./migrate.ts"
+import { pause, resume } from "./pause.ts"
 import { serve } from "./serve.ts"
 import { verify } from "./verify.ts"
 
 const kickoff = Command.make("kickoff").pipe(
   Command.withDescription("The clock of a game-session platform. Without a command it serves."),
-  Command.withSubcommands([serve, migrate, health, doctor, verify, explain, forecast, deadLetters, backfill, keys])
+  Command.withSubcommands([
+    serve,
+    migrate,
+    health,
+    doctor,
+    verify,
+    explain,
+    forecast,
+    pause,
+    resume,
+    deadLetters,
+    backfill,
+    keys
+  ])
 )
 
 /** Help and version go to standard output; what is wrong with a call is said by {@link describeExit}. */

@@ -23,6 +23,7 @@ import * as Logging from "../observability/logging.ts"
 import { ProcessMetrics } from "../observability/ProcessMetrics.ts"
 import { DatabaseMetrics } from "../operations/DatabaseMetrics.ts"
 import { DatabaseMetricsRepository } from "../operations/DatabaseMetricsRepository.ts"
+import { Pauses } from "../operations/Pauses.ts"
 import { OutboxRepository } from "../outbox/OutboxRepository.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import * as Relay from "../outbox/Relay.ts"
@@ -161,6 +162,7 @@ const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
     HttpServer.layer.pipe(
       Layer.provide(Games.layer),
       Layer.provide(DeadLetters.layer),
+      Layer.provide(Pauses.layer),
       Layer.provide(ProcessMetrics.layer),
       Layer.provide(
         DatabaseMetrics.layer.pipe(

@@ -19,6 +19,7 @@ import { type ConnectionLimits, connectionLimits } from "./guards.ts"
 import * as DeadLettersHandlers from "./handlers/deadLetters.ts"
 import * as GamesHandlers from "./handlers/games.ts"
 import * as OperationsHandlers from "./handlers/operations.ts"
+import * as PausesHandlers from "./handlers/pauses.ts"
 import { makeMatchPath } from "./routes.ts"
 
 /** The address cannot be listened on. */
@@ -132,7 +133,7 @@ const docs = HttpRouter.use((router) => {
 
 const apiRoutes = (deadline: Duration.Duration) =>
   Layer.mergeAll(HttpApiBuilder.layer(Api, { openapiPath: descriptionPath }), docs).pipe(
-    Layer.provide([GamesHandlers.layer, DeadLettersHandlers.layer, OperationsHandlers.layer]),
+    Layer.provide([GamesHandlers.layer, DeadLettersHandlers.layer, PausesHandlers.layer, OperationsHandlers.layer]),
     Layer.provide(Edge.layer({ matchPath: makeMatchPath(Api, [descriptionPath, docsPath]), deadline }))
   )
 

@@ -53,7 +53,7 @@ const steadyPlans = {
 }
 
 /** Longest time that one statement may take on the server, also when it waits for a lock. */
-const statementTimeout = Duration.seconds(10)
+export const statementTimeout = Duration.seconds(10)
 
 /**
  * Longest time that a loop waits for an answer to one statement; then the server counts as gone. A statement that the

@@ -14,6 +14,7 @@ import { Health } from "../../src/observability/Health.ts"
 import { ProcessMetrics } from "../../src/observability/ProcessMetrics.ts"
 import { DatabaseMetrics } from "../../src/operations/DatabaseMetrics.ts"
 import { DatabaseMetricsRepository } from "../../src/operations/DatabaseMetricsRepository.ts"
+import { Pauses } from "../../src/operations/Pauses.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
 import { Listener } from "../../src/postgres/Listener.ts"
 import { Settings } from "../../src/Settings.ts"
@@ -84,7 +85,14 @@ export const httpLayer = ({
 }: { readonly keys?: ReadonlyArray<ApiKey>; readonly limits?: Partial<ConnectionLimits> } = {}) =>
   HttpServer.layerWith(limits).pipe(
     Layer.provideMerge(
-      Layer.mergeAll(Games.layer, DeadLetters.layer, Readiness.layer, ProcessMetrics.layer, databaseMetrics)
+      Layer.mergeAll(
+        Games.layer,
+        DeadLetters.layer,
+        Pauses.layer,
+        Readiness.layer,
+        ProcessMetrics.layer,
+        databaseMetrics
+      )
     ),
     Layer.provide(keys === undefined ? ApiKeys.layerNone : ApiKeys.layerOf(keys))
   )

@@ -79,7 +79,10 @@ const routes: ReadonlyArray<Route> = (() => {
   HttpApi.reflect(Api, {
     onGroup: () => undefined,
     onEndpoint: ({ endpoint }) =>
-      found.push({ method: endpoint.method, path: endpoint.path.replaceAll(/:[a-z_]+/g, unknownId) })
+      found.push({
+        method: endpoint.method,
+        path: endpoint.path.replace(":kind", "notification").replaceAll(/:[a-z_]+/g, unknownId)
+      })
   })
   return found
 })()
@@ -91,7 +94,13 @@ const open = [
 
 /** A good body for a route that takes one. */
 const bodyOf = ({ method, path }: Route) =>
-  method === "PATCH" ? { title: "new" } : method === "POST" && path === "/v1/games" ? validGame : undefined
+  method === "PATCH"
+    ? { title: "new" }
+    : method === "PUT"
+      ? {}
+      : method === "POST" && path === "/v1/games"
+        ? validGame
+        : undefined
 
 const send = (route: Route, headers: Readonly<Record<string, string>>) => {
   const body = bodyOf(route)
@@ -267,7 +276,7 @@ layer(server, { excludeTestServices: true })("The HTTP API with keys", (it) => {
       Effect.gen(function* () {
         let opened = 0
         for (const route of guarded) {
-          const needed = route.path.startsWith("/v1/dead-letters")
+          const needed = /^\/v1\/(dead-letters|pauses)/.test(route.path)
             ? "operate"
             : route.method === "GET"
               ? "read"
@@ -275,7 +284,7 @@ layer(server, { excludeTestServices: true })("The HTTP API with keys", (it) => {
           const answer = yield* send(route, { authorization: `Bearer ${clients[scope].key}` })
           if (scope === needed) {
             opened++
-            assert.include([200, 201, 404], answer.status, `${route.method} ${route.path}`)
+            assert.include([200, 201, 204, 404], answer.status, `${route.method} ${route.path}`)
           } else {
             assertProblem(answer, 403)
             assert.strictEqual(answer.body["type"], "urn:kickoff:problem:forbidden")
@@ -509,6 +518,29 @@ layer(server, { excludeTestServices: true })("The HTTP API with keys", (it) => {
         yield* as("both", "PATCH", `/v1/games/${game}`, { body: { scheduled_at: "2041-01-01T20:00:00Z" } })
         const answer = yield* as("red", "GET", `/v1/dead-letters/${letter}`)
         assert.deepInclude(answer.body, { resolution: "superseded", resolved_by: "both" })
+      })
+    )
+  })
+
+  describe("pauses", () => {
+    it.effect("are nobody's who deals with some guilds only, because they hold for all", () =>
+      Effect.gen(function* () {
+        const admin = yield* as("admin", "PUT", "/v1/pauses/notification", { body: { reason: "a secret plan" } })
+        assert.deepInclude(admin.body, { paused_by: "admin", reason: "a secret plan" })
+        for (const [method, path, body] of [
+          ["GET", ""],
+          ["PUT", "/status-transition", {}],
+          ["PUT", "/notification", { reason: "mine" }],
+          ["DELETE", "/notification"]
+        ] as const) {
+          const answer = yield* as("blue", method, `/v1/pauses${path}`, body === undefined ? {} : { body })
+          assertProblem(answer, 403)
+          assert.notInclude(answer.text, "secret")
+        }
+        const listed = yield* as("operate", "GET", "/v1/pauses")
+        assert.deepStrictEqual(listed.body, { pauses: [admin.body] })
+        assert.strictEqual((yield* as("operate", "DELETE", "/v1/pauses/notification")).status, 204)
+        assert.deepStrictEqual((yield* as("operate", "GET", "/v1/pauses")).body, { pauses: [] })
       })
     )
   })

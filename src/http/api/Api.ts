@@ -4,10 +4,11 @@ import { HttpApi, OpenApi } from "effect/http-api"
 import { DeadLettersApi } from "./DeadLettersApi.ts"
 import { GamesApi } from "./GamesApi.ts"
 import { OperationsApi } from "./OperationsApi.ts"
+import { PausesApi } from "./PausesApi.ts"
 
 /** What a process with the role `api` serves. */
 export class Api extends HttpApi.make("kickoff")
-  .add(GamesApi, DeadLettersApi, OperationsApi)
+  .add(GamesApi, DeadLettersApi, PausesApi, OperationsApi)
   .annotate(OpenApi.Title, "Kickoff")
   .annotate(OpenApi.Version, packageJson.version)
   .annotate(

@@ -21,7 +21,7 @@ export class Authentication extends HttpApiMiddleware.Service<Authentication, { 
         HttpApiSecurity.annotate(
           OpenApi.Description,
           "An API key of `kickoff keys create`, as `Authorization: Bearer kickoff_…` and in no other place. Reading " +
-            "games needs the scope `read`, planning and changing them `write`, dead letters need `operate`. A key may " +
+            "games needs the scope `read`, planning and changing them `write`, dead letters and pauses need `operate`. A key may " +
             "be limited to guilds: games of others, with all that belongs to them, are not there for it. A service " +
             "that listens on its own machine alone may ask for no keys."
         )

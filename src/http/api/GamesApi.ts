@@ -11,13 +11,12 @@ import { Cursor } from "./cursor.ts"
 import { IfMatch } from "./entityTag.ts"
 import { Instant, Limit } from "./fields.ts"
 import {
-  ContentTooLarge,
+  bodyErrors,
   DatabaseUnavailable,
   GameNotEditableProblem,
   GameNotFoundProblem,
   IdempotencyConflictProblem,
   IllegalTransitionProblem,
-  UnsupportedMediaType,
   VersionMismatchProblem
 } from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
@@ -67,8 +66,6 @@ const IdempotencyKey = Schema.String.annotate({
     )
   )
 )
-
-const bodyErrors = [ContentTooLarge, UnsupportedMediaType] as const
 
 const path = { id: GameId }
 const conditional = { "if-match": Schema.optionalKey(IfMatch) }

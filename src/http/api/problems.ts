@@ -61,6 +61,9 @@ export class UnsupportedMediaType extends HttpApiError.Problem<UnsupportedMediaT
   title: "Unsupported Media Type"
 }) {}
 
+/** What every route that takes a body may answer. */
+export const bodyErrors = [ContentTooLarge, UnsupportedMediaType] as const
+
 export class GameNotFoundProblem extends HttpApiError.Problem<GameNotFoundProblem>()("GameNotFoundProblem", {
   type: type("game-not-found"),
   status: 404,

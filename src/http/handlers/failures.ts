@@ -10,6 +10,7 @@ import type {
   IllegalTransition,
   VersionMismatch
 } from "../../games/errors.ts"
+import type { PauseForbidden } from "../../operations/Pauses.ts"
 import { describeSqlError } from "../../postgres/Database.ts"
 import { classify } from "../../postgres/failures.ts"
 import {
@@ -67,5 +68,6 @@ export const makeToProblem = () => ({
     Effect.fail(new DeadLetterNotFoundProblem({ detail: error.message })),
   DeadLetterResolved: (error: DeadLetterResolved) =>
     Effect.fail(new DeadLetterResolvedProblem({ detail: error.message })),
+  PauseForbidden: (error: PauseForbidden) => Effect.fail(new Forbidden({ detail: error.message })),
   SqlError: makeSqlFailure()
 })
