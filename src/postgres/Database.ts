@@ -9,7 +9,7 @@ import { SqlClient, SqlError } from "effect/sql"
 import { type CertificateUnusable, describeRefusal, type TlsOptions } from "../tls/certificates.ts"
 import { Replica } from "../observability/Replica.ts"
 import { sessionName } from "./sessionName.ts"
-import { describeAddress, makeSockets, readTls } from "./sockets.ts"
+import { describeAddress, makeSockets, readTls, serverKeepalives } from "./sockets.ts"
 
 /** PostgreSQL did not accept a connection during the start of the process. */
 export class DatabaseUnreachable extends Schema.TaggedError<DatabaseUnreachable>()("DatabaseUnreachable", {
@@ -60,6 +60,21 @@ export const statementTimeout = Duration.seconds(10)
  * server finishes after that has taken effect, which the next look at the table shows.
  */
 export const answerDeadline = Duration.seconds(5)
+
+const startupParameters = ({ patient, pooler, steady }: DatabaseOptions): Record<string, string> => {
+  // Poolers know these two and pass them on; others they refuse.
+  if (pooler === true) return notation
+  if (patient === true) return { ...notation, ...serverKeepalives }
+  return {
+    ...notation,
+    ...serverKeepalives,
+    ...uncompiled,
+    ...(steady === true ? steadyPlans : {}),
+    statement_timeout: String(Duration.toMillis(statementTimeout)),
+    // Whoever is silent for so long within a transaction has given it up, and should hold no game any longer.
+    idle_in_transaction_session_timeout: String(Duration.toMillis(answerDeadline))
+  }
+}
 
 /** What the driver says of an error, on one line: `reason.cause` is the server's own message. */
 export const describeSqlError = (error: SqlError.SqlError): string => {
@@ -119,18 +134,7 @@ export class Database extends Context.Service<
         applicationName: sessionName(options.name, replica),
         transformJson: false,
         ...(options.pooler === true ? { prepare: false } : {}),
-        // Poolers know these two and pass them on; others they refuse.
-        ...(options.pooler === true || options.patient === true
-          ? { startupParameters: notation }
-          : {
-              startupParameters: {
-                ...notation,
-                ...uncompiled,
-                ...(options.steady === true ? steadyPlans : {}),
-                statement_timeout: String(Duration.toMillis(statementTimeout)),
-                idle_in_transaction_session_timeout: String(Duration.toMillis(statementTimeout))
-              }
-            })
+        startupParameters: startupParameters(options)
       })
     const database = Layer.effect(
       Database,

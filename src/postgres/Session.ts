@@ -10,7 +10,7 @@ import type { SqlError } from "effect/sql"
 import { Replica } from "../observability/Replica.ts"
 import { type Failure, type Outages, reconnecting } from "./outages.ts"
 import { sessionName } from "./sessionName.ts"
-import { makeSockets, readTls } from "./sockets.ts"
+import { makeSockets, readTls, serverKeepalives } from "./sockets.ts"
 
 export interface Session {
   readonly connection: PgConnection.PgConnection
@@ -23,17 +23,8 @@ export interface Session {
 /** How long to rest after a session that was up, so that one which is killed again and again cannot spin. */
 const rest = Duration.millis(50)
 
-/**
- * Lets the server notice within ten seconds that our host is gone, or this process frozen, and free our locks. Whoever
- * keeps a session uses it every few seconds.
- */
-const keepalives = {
-  idle_session_timeout: "8000",
-  tcp_keepalives_idle: "3",
-  tcp_keepalives_interval: "1",
-  tcp_keepalives_count: "3",
-  tcp_user_timeout: "6000"
-}
+/** Frees our locks when this process is frozen: whoever keeps a session uses it every few seconds. */
+const idleLimit = { idle_session_timeout: "8000" }
 
 /** Opens a session, serves on it, and does so again whenever it ends. */
 export const keepSession = <E extends Failure>(
@@ -50,7 +41,7 @@ export const keepSession = <E extends Failure>(
         ssl: yield* readTls(options.url),
         connectTimeout: Duration.seconds(3),
         applicationName: sessionName(options.name, yield* Replica),
-        startupParameters: keepalives
+        startupParameters: { ...serverKeepalives, ...idleLimit }
       })
       return yield* serve({
         connection: yield* connection.pin,

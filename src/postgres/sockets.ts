@@ -29,6 +29,17 @@ const encryption = (url: Redacted.Redacted): Option.Option<Encryption> =>
 export const readTls = (url: Redacted.Redacted): Effect.Effect<false | TlsOptions, CertificateUnusable> =>
   Option.match(encryption(url), { onNone: () => Effect.succeed(false as const), onSome: toTlsOptions })
 
+/**
+ * Startup parameters that let the server notice within ten seconds that our host is gone, and end the session with what it
+ * locks. By its defaults it takes two hours, and each vanished process takes its connections away from the others.
+ */
+export const serverKeepalives = {
+  tcp_keepalives_idle: "3",
+  tcp_keepalives_interval: "1",
+  tcp_keepalives_count: "3",
+  tcp_user_timeout: "6000"
+}
+
 /** How long a socket may take to show that it is alive after {@link Sockets.destroySilent} was called, ms. */
 const lastChance = 250
 

@@ -28,4 +28,25 @@ describe("a connection", () => {
       }).pipe(Effect.provide(TestDatabase.layer))
     )
   }
+
+  for (const kind of [{ name: "pool" }, { name: "loop", steady: true }, { name: "migration", patient: true }]) {
+    it.live(`is ended by the server within ten seconds of the moment that its host vanishes (${kind.name})`, () =>
+      Effect.gen(function* () {
+        const { url } = yield* TestDatabase
+        const watch = Effect.flatMap(
+          SqlClient.SqlClient,
+          (sql) => sql<{ readonly name: string; readonly seconds: number }>`
+            SELECT name, setting::int / CASE unit WHEN 'ms' THEN 1000 ELSE 1 END AS seconds
+            FROM pg_settings WHERE name LIKE 'tcp\_%' ORDER BY name`
+        )
+        const rows = yield* Effect.provide(watch, Layer.fresh(Database.layer({ url, connections: 1, ...kind })))
+        const limits = Object.fromEntries(rows.map(({ name, seconds }) => [name, seconds]))
+        const of = (name: string) => limits[`tcp_${name}`] ?? 0
+        // Idle, and with an answer under way. Zero stands for what the system takes, two hours.
+        const idle = of("keepalives_idle") + of("keepalives_interval") * of("keepalives_count")
+        assert.isTrue(of("keepalives_idle") > 0 && idle <= 10, `${idle} s`)
+        assert.isTrue(of("user_timeout") > 0 && of("user_timeout") <= 10, `${of("user_timeout")} s`)
+      }).pipe(Effect.provide(TestDatabase.layer))
+    )
+  }
 })
