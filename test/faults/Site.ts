@@ -27,6 +27,8 @@ export interface Replica {
   readonly restart: (environment?: NodeJS.ProcessEnv) => Effect.Effect<void, FaultError>
   /** What one of its metrics says; nothing if it does not answer. */
   readonly gauge: (name: string) => Effect.Effect<number | undefined>
+  /** Whether its process lives, and the last that it logged. */
+  readonly lastWords: () => string
 }
 
 export class Site extends Context.Service<
@@ -153,12 +155,14 @@ const makeReplica = Effect.fnUntraced(function* (
   }
   let url = ""
   let child: ChildProcess | undefined
+  let log: ReadonlyArray<string> = []
   let scope: Scope.Closeable | undefined
 
   const start = Effect.fnUntraced(function* (environment: NodeJS.ProcessEnv) {
     scope = yield* Scope.make()
     const started = yield* Scope.provide(scope)(launch(name, main, { ...env, ...environment }, deaths))
     child = started.child
+    log = started.log
     url = started.url
   })
   const stop = Effect.suspend(() => (scope === undefined ? Effect.void : Scope.close(scope, Exit.void)))
@@ -178,7 +182,16 @@ const makeReplica = Effect.fnUntraced(function* (
         const response = await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(2000) })
         const line = new RegExp(`^${metric}(?:\\{.*\\})? (\\S+)$`, "m").exec(await response.text())
         return line === null ? undefined : Number(line[1])
-      }).pipe(Effect.orElseSucceed(() => undefined))
+      }).pipe(Effect.orElseSucceed(() => undefined)),
+    lastWords: () => {
+      const state =
+        typeof child?.signalCode === "string"
+          ? `ended by ${child.signalCode}`
+          : typeof child?.exitCode === "number"
+            ? `ended with exit code ${child.exitCode}`
+            : "lives"
+      return `Replica ${name} ${state}; the last that it logged:\n${log.join("")}`
+    }
   }
   return replica
 })
@@ -221,7 +234,7 @@ const launch = Effect.fnUntraced(function* (name: string, main: string, env: Nod
       orElse: () => Effect.fail(new FaultError({ detail: `Replica ${name} was not ready in 30 s:\n${log.join("")}` }))
     })
   )
-  return { child, url }
+  return { child, log, url }
 })
 
-const logKept = 200
+const logKept = 50

@@ -83,6 +83,7 @@ export const play = Effect.fnUntraced(function* (options: Options, outcome: Outc
     const next = DateTime.subtract(yield* Effect.retry(databaseNow, retried), overlap)
     const findings = yield* audit(since, tally)
     since = next
+    if (findings.lost > 0) for (const replica of site.replicas) yield* Console.error(replica.lastWords())
     return findings
   })
 

@@ -43,6 +43,8 @@ const silencePostgres: Fault["inject"] = Effect.fnUntraced(function* (replica) {
     concurrency: "unbounded"
   })
   yield* replica.postgres.heal
+  // Else each silence would take some of the server's connections away for ever.
+  yield* replica.postgres.tellOfClosed
   return { ...(yield* over), timed }
 })
 
@@ -50,6 +52,7 @@ const silenceBroker: Fault["inject"] = Effect.fnUntraced(function* (replica) {
   yield* replica.broker.silence
   yield* Effect.sleep(absence)
   yield* replica.broker.heal
+  yield* replica.broker.tellOfClosed
   return yield* over
 })
 

@@ -14,8 +14,10 @@ export interface TcpProxy {
   readonly silence: Effect.Effect<void>
   /** Holds everything that arrives back for so many milliseconds, in its order, until `heal`. */
   readonly slow: (delay: () => number) => Effect.Effect<void>
-  /** Lets new connections through, and everything at once. */
+  /** Lets new connections through, and everything at once; those that went silent stay open and dead. */
   readonly heal: Effect.Effect<void>
+  /** Lets either end of a dead connection learn that the other has closed it, as from packets that are sent again. */
+  readonly tellOfClosed: Effect.Effect<void>
   /** Ends all connections of this moment; new ones go through. */
   readonly cut: Effect.Effect<void>
   /** Leads new connections to another port, and ends those of this moment. */
@@ -108,6 +110,10 @@ export const makeTcpProxy = (firstTarget: number): Effect.Effect<TcpProxy, never
       heal: Effect.sync(() => {
         silent = false
         delay = undefined
+      }),
+      // What they read is thrown away.
+      tellOfClosed: Effect.sync(() => {
+        for (const socket of [...clients, ...servers]) if (dead.has(socket)) socket.resume()
       }),
       cut: Effect.sync(destroyAll),
       redirect: (to) =>
