@@ -318,9 +318,9 @@ export const claiming: ReadonlyArray<Protection> = [
     name: "the doctor names who keeps old versions of rows",
     takenOut: [
       {
-        file: "src/operations/DiagnosisRepository.ts",
-        find: "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
-        put: "AND pid <> pg_backend_pid() AND backend_type = 'walsender'"
+        file: "src/operations/DatabaseMetricsRepository.ts",
+        find: "AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)",
+        put: "AND FALSE"
       }
     ],
     caughtBy: {
