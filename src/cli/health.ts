@@ -57,7 +57,8 @@ const get = (url: string): Effect.Effect<Answer, NotReady> =>
 const Readiness = Schema.fromJsonString(
   Schema.Struct({
     status: Schema.Union([Schema.String, Schema.Finite]),
-    components: Schema.Record(Schema.String, Schema.Struct({ state: Schema.String }))
+    components: Schema.Record(Schema.String, Schema.Struct({ state: Schema.String })),
+    paused: Schema.optionalKey(Schema.Array(Schema.Struct({ kind: Schema.String })))
   })
 )
 
@@ -65,8 +66,11 @@ const Readiness = Schema.fromJsonString(
 const describe = (body: string): string =>
   Option.match(Schema.decodeUnknownOption(Readiness)(body), {
     onNone: () => "the answer is not that of Kickoff",
-    onSome: ({ components, status }) => {
-      const parts = Object.entries(components).map(([name, { state }]) => `${name} ${state}`)
+    onSome: ({ components, paused = [], status }) => {
+      const parts = [
+        ...Object.entries(components).map(([name, { state }]) => `${name} ${state}`),
+        ...paused.map(({ kind }) => `${kind} paused`)
+      ]
       return `${typeof status === "string" ? status : `HTTP ${status}`} (${parts.join(", ")})`
     }
   })

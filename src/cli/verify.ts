@@ -61,7 +61,8 @@ export const verify = Command.make(
           clean: isClean(report),
           checks: report.checks,
           undecided: report.undecided,
-          given_up: report.givenUp
+          given_up: report.givenUp,
+          paused: report.paused
         })
       )
     } else {
@@ -76,6 +77,8 @@ export const verify = Command.make(
       yield* printExamples(report.undecided)
       yield* print(`given up: ${report.givenUp.count}, discarded dead letters of what was not done`)
       yield* printExamples(report.givenUp)
+      yield* print(`paused: ${report.paused.count}, due and waiting because their kind is paused`)
+      yield* printExamples(report.paused)
     }
     const count = report.checks.reduce((sum, check) => sum + check.count, 0)
     if (count > 0) yield* new PromiseBroken({ count })

@@ -12,7 +12,8 @@ import { Listener } from "../postgres/Listener.ts"
 import { MigrationRepository } from "../postgres/MigrationRepository.ts"
 import { latestMigration } from "../postgres/migrations.ts"
 import { shareQuestion } from "../postgres/sharedQuestion.ts"
-import type { Component, Components } from "./api/OperationsApi.ts"
+import { PauseRepository } from "../operations/PauseRepository.ts"
+import type { Component, Components, PausedKind } from "./api/OperationsApi.ts"
 
 /** How long a probe waits for the database. */
 const patience = Duration.seconds(2)
@@ -24,42 +25,66 @@ const ok: Component = { state: "ok" }
 const unused: Component = { state: "not used" }
 const away = (detail: string): Component => ({ state: "away", detail })
 
-export class Readiness extends Context.Service<Readiness, { readonly check: Effect.Effect<Components> }>()(
-  "kickoff/http/Readiness"
-) {
+/** What the database said. */
+interface Answer {
+  /** The id of the newest migration. */
+  readonly applied: number
+  readonly paused: ReadonlyArray<PausedKind>
+}
+
+export class Readiness extends Context.Service<
+  Readiness,
+  {
+    readonly check: Effect.Effect<{
+      readonly components: Components
+      /** As far as the database answers. */
+      readonly paused: ReadonlyArray<PausedKind>
+    }>
+  }
+>()("kickoff/http/Readiness") {
   static readonly layer = Layer.effect(
     Readiness,
     Effect.gen(function* () {
       const migrations = yield* MigrationRepository
+      const pauses = yield* PauseRepository
       const database = yield* Database
       const listener = yield* Listener
       const publisher = yield* Publisher
       // The first query after the server came back fails on a stale connection, the second does not.
-      const question = Effect.retry(migrations.newest, { times: 1 })
+      const question = Effect.gen(function* (): Effect.fn.Return<Answer, SqlError.SqlError> {
+        const applied = yield* Effect.retry(migrations.newest, { times: 1 })
+        // Before that, nothing can be paused.
+        const open = applied < latestMigration ? [] : yield* pauses.listOpen
+        return { applied, paused: open.map(({ kind, paused_at }) => ({ kind, since: paused_at })) }
+      })
       const ask = yield* shareQuestion(database.within(abandonAfter)(question), patience)
 
       const check = Effect.gen(function* () {
         const answer = yield* ask
         const broker = yield* publisher.state
-        return {
+        const components = {
           ...toDatabase(answer),
           listener: (yield* listener.isUp) ? ok : away("no LISTEN session; schedules are looked at periodically"),
           broker: broker === "connected" ? ok : broker === "unused" ? unused : away(broker)
         }
+        return {
+          components,
+          paused: Option.isSome(answer) && Result.isSuccess(answer.value) ? answer.value.success.paused : []
+        }
       })
       return Readiness.of({ check })
     })
-  ).pipe(Layer.provide(MigrationRepository.layer))
+  ).pipe(Layer.provide([MigrationRepository.layer, PauseRepository.layer]))
 }
 
 const toDatabase = (
-  answer: Option.Option<Result.Result<number, SqlError.SqlError>>
+  answer: Option.Option<Result.Result<Answer, SqlError.SqlError>>
 ): Pick<Components, "database" | "migrations"> => {
   if (Option.isNone(answer)) return { database: away("no answer within 2 seconds"), migrations: away("unknown") }
   if (Result.isFailure(answer.value)) {
     return { database: away(describeSqlError(answer.value.failure)), migrations: away("unknown") }
   }
-  const applied = answer.value.success
+  const { applied } = answer.value.success
   return {
     database: ok,
     migrations: applied >= latestMigration ? ok : away(`at ${applied}, this program needs ${latestMigration}`)

@@ -46,6 +46,8 @@ export class LedgerRepository extends Context.Service<
     readonly findEarly: Check
     /** Rows that are due and not done, and that nothing holds back, or that wait for what will not come. */
     readonly findOverdue: Check
+    /** Rows that are due and would be overdue if their kind were not paused. */
+    readonly findPaused: Check
     /** Rows that are done without a record of it. */
     readonly findUnrecorded: Check
     /** Effects whose event is neither confirmed nor waiting nor a dead letter. */
@@ -101,6 +103,15 @@ export class LedgerRepository extends Context.Service<
         SELECT 'notification', id, game_id, reminder_minutes::text, notification_time, sent, sent_at, outcome, hold
         FROM notification_schedule`
 
+      /** Rows that have been due for a while, and could have been done if it was not for a pause that is open. */
+      const due = sql`
+        FROM (${rows}) AS row
+        WHERE done = FALSE AND (hold IS NULL OR hold = 'retry')
+          AND greatest(due, (SELECT max(resumed_at) FROM pauses WHERE pauses.kind = row.kind))
+            < statement_timestamp() - ${patience}::interval`
+
+      const paused = sql`kind IN (SELECT kind FROM pauses WHERE resumed_at IS NULL)`
+
       return LedgerRepository.of({
         countEffects: (window) =>
           Effect.map(
@@ -124,9 +135,7 @@ export class LedgerRepository extends Context.Service<
         findOverdue: () =>
           find(sql`
             SELECT game_id, id AS source_id, kind || ' ' || target || ' has been due since ' || due AS detail
-            FROM (${rows}) AS row
-            WHERE done = FALSE AND (hold IS NULL OR hold = 'retry')
-              AND due < statement_timestamp() - ${patience}::interval
+            ${due} AND NOT ${paused}
             UNION ALL
             SELECT game_id, id, 'status-transition ' || target_status || ', due at ' || transition_time ||
               ', waits for a start that is not to come'
@@ -137,6 +146,14 @@ export class LedgerRepository extends Context.Service<
                 SELECT FROM game_status_schedule AS start
                 WHERE start.game_id = completion.game_id AND start.target_status = 'IN_PROGRESS' AND start.executed = FALSE
               )`),
+
+        findPaused: () =>
+          find(sql`
+            SELECT game_id, id AS source_id, kind || ' ' || target || ', due at ' || due || ', waits because ' || (
+              SELECT format('%s has paused its kind since %s%s', paused_by, paused_at, ': ' || reason)
+              FROM pauses WHERE pauses.kind = row.kind AND resumed_at IS NULL
+            ) AS detail
+            ${due} AND ${paused}`),
 
         // What is missing comes first and once, here and below: a join of all with all may compare each with each, when the
         // planner does not know how many there are by now.

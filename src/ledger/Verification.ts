@@ -22,6 +22,8 @@ export interface Report {
   readonly undecided: Findings
   /** What will not be done because somebody decided so: discarded dead letters. They contradict nothing. */
   readonly givenUp: Findings
+  /** What is due and waits because somebody has paused its kind. It contradicts nothing. */
+  readonly paused: Findings
 }
 
 /** Whether nothing contradicts a promise. */
@@ -49,6 +51,7 @@ export const verify = Effect.fn("Verification.verify")(function* (
       Effect.map(Effect.andThen(onCheck(name), find(window)), (findings) => ({ name, promise, ...findings }))
     ),
     undecided: yield* ledger.findUndecided(window),
-    givenUp: yield* ledger.findGivenUp(window)
+    givenUp: yield* ledger.findGivenUp(window),
+    paused: yield* ledger.findPaused(window)
   }
 })

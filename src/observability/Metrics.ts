@@ -158,6 +158,11 @@ export const nextDue = gauge("kickoff_next_due_seconds", {
   labels: { kind: kinds }
 })
 
+export const pausedKinds = gauge("kickoff_paused", {
+  description: "1 while somebody has paused the kind: nothing of it is done, whatever is due",
+  labels: { kind: kinds }
+})
+
 export const restingRows = gauge("kickoff_resting_rows", {
   description: "Schedule rows that failed and are tried again, or that wait for another one; counted up to 10,000",
   labels: { kind: kinds, hold: ["retry", "waiting"] }

@@ -105,9 +105,10 @@ export class DatabaseMetrics extends Context.Service<
         const backlogs = yield* repository.listBacklogs(thorough ? { "status-transition": -1, notification: -1 } : from)
         if (thorough) thoroughAt = now
         for (const backlog of backlogs) from = { ...from, [backlog.kind]: backlog.from }
-        return backlogs.flatMap(({ kind, next_due, overdue, pending, retrying, waiting }) => [
+        return backlogs.flatMap(({ kind, next_due, overdue, paused, pending, retrying, waiting }) => [
           [Metric.withAttributes(Metrics.pendingRows, { kind }), pending] as const,
           [Metric.withAttributes(Metrics.overdueRows, { kind }), overdue] as const,
+          [Metric.withAttributes(Metrics.pausedKinds, { kind }), paused ? 1 : 0] as const,
           ...(next_due === null ? [] : [[Metric.withAttributes(Metrics.nextDue, { kind }), next_due] as const]),
           [Metric.withAttributes(Metrics.restingRows, { kind, hold: "retry" }), retrying] as const,
           ...(kind === "status-transition"

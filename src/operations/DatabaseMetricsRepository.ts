@@ -32,6 +32,8 @@ export interface Backlog {
   readonly retrying: number
   /** Completions that wait for their start, up to {@link countedExactly}. */
   readonly waiting: number
+  /** Whether the kind is paused, so that nothing of it is done. */
+  readonly paused: boolean
   /** Where the next question about this kind may begin, ms since 1970: what was pending is not earlier. */
   readonly from: number
 }
@@ -112,7 +114,8 @@ export class DatabaseMetricsRepository extends Context.Service<
             (extract(epoch FROM min(due) - clock_timestamp()))::float8 AS next_due,
             (extract(epoch FROM least(min(due), statement_timestamp())) * 1000)::float8 AS earliest,
             ${count(sql`hold = 'retry'`, "retry_at")} AS retrying,
-            ${options.kind === "status-transition" ? count(sql`hold = 'waiting'`, "game_id") : sql`0::float8`} AS waiting
+            ${options.kind === "status-transition" ? count(sql`hold = 'waiting'`, "game_id") : sql`0::float8`} AS waiting,
+            EXISTS (SELECT FROM pauses WHERE kind = ${options.kind} AND resumed_at IS NULL) AS paused
           FROM (
             SELECT ${due} AS due FROM ${table}
             WHERE ${pending} AND hold IS NULL AND ${due} >= ${instant(options.from)}::timestamptz

@@ -4,8 +4,9 @@
  * It judges what the database and the broker say; it repairs nothing. A check that cannot be made is a finding as well.
  */
 import { PgClient, PgConnection } from "@effect/sql-pg"
-import { Clock, Duration, Effect, Layer, Queue, Random, type Redacted } from "effect"
+import { Clock, DateTime, Duration, Effect, Layer, Queue, Random, type Redacted } from "effect"
 import type { SqlError } from "effect/sql"
+import type { Pause } from "../domain/Pause.ts"
 import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { Replica } from "../observability/Replica.ts"
 import { describeSqlError } from "../postgres/Database.ts"
@@ -21,6 +22,7 @@ import {
   type TableFacts
 } from "./DatabaseMetricsRepository.ts"
 import { DiagnosisRepository, type IndexFacts, type ServerFacts, type TriggerFacts } from "./DiagnosisRepository.ts"
+import { PauseRepository } from "./PauseRepository.ts"
 import { SessionRepository, type SessionFacts } from "./SessionRepository.ts"
 
 /** `trouble`: games are late, events are lost to their consumers, or soon will be. `warning`: somebody should look. */
@@ -204,6 +206,7 @@ const lasting = (seconds: number): string => Duration.format(Duration.seconds(Ma
 /** What waits to be done, and who is there to do it. */
 export interface Work {
   readonly backlogs: ReadonlyArray<Backlog>
+  readonly pauses: ReadonlyArray<Pause>
   readonly outbox: OutboxDepth
   readonly openLetters: number
   readonly sessions: ReadonlyArray<SessionFacts>
@@ -211,7 +214,9 @@ export interface Work {
 
 const parts = ["status-transitions", "notifications", "outbox", "listener"]
 
-const judgeBacklogs = (backlogs: ReadonlyArray<Backlog>): Finding => {
+/** Rows of a kind that is paused are not overdue: they wait because somebody wants them to. */
+const judgeBacklogs = (all: ReadonlyArray<Backlog>): Finding => {
+  const backlogs = all.filter(({ paused }) => !paused)
   const late = Math.max(0, ...backlogs.map(({ next_due }) => -(next_due ?? 0)))
   if (late < Duration.toSeconds(duePatience)) return ok("overdue", "nothing is overdue")
   const dueOf = (kind: ScheduleKind) => backlogs.find((backlog) => backlog.kind === kind)?.overdue ?? 0
@@ -223,7 +228,23 @@ const judgeBacklogs = (backlogs: ReadonlyArray<Backlog>): Finding => {
   }
 }
 
-export const judgeWork = ({ backlogs, openLetters, outbox, sessions }: Work): ReadonlyArray<Finding> => {
+const judgePauses = (pauses: ReadonlyArray<Pause>, backlogs: ReadonlyArray<Backlog>): Finding =>
+  unless(
+    "pauses",
+    pauses,
+    {
+      verdict: "warning",
+      well: "nothing is paused",
+      cure: `Once the reason is gone: ${pauses.map(({ kind }) => `kickoff resume ${kind}`).join("; ")}`
+    },
+    ({ kind, paused_at, paused_by, reason }) => {
+      const due = backlogs.find((backlog) => backlog.kind === kind)?.overdue ?? 0
+      const why = reason === null ? "" : `, because: ${reason}`
+      return `${kind} since ${DateTime.formatIso(paused_at)} by ${paused_by}${why}; ${due} of them are due`
+    }
+  )
+
+export const judgeWork = ({ backlogs, openLetters, outbox, pauses, sessions }: Work): ReadonlyArray<Finding> => {
   const absent = parts.filter((part) => !sessions.some((session) => session.part === part))
   const relays = sessions.filter((session) => session.relays).length
   return [
@@ -245,6 +266,7 @@ export const judgeWork = ({ backlogs, openLetters, outbox, sessions }: Work): Re
           detail: relays === 0 ? "no process relays the events" : `${relays} sessions hold the relay's lock`,
           cure: "Start a process with the role outbox, and let DATABASE_LISTEN_URL lead to PostgreSQL directly"
         },
+    judgePauses(pauses, backlogs),
     judgeBacklogs(backlogs),
     outbox.oldest < Duration.toSeconds(eventPatience)
       ? ok("outbox", outbox.events === 0 ? "empty" : "moves")
@@ -363,7 +385,9 @@ const fromTheBeginning = { "status-transition": -1, notification: -1 }
 const readWork = Effect.gen(function* () {
   const state = yield* DatabaseMetricsRepository
   const { list } = yield* SessionRepository
+  const { listOpen } = yield* PauseRepository
   return {
+    pauses: yield* listOpen,
     backlogs: yield* state.listBacklogs(fromTheBeginning),
     outbox: yield* state.outbox,
     openLetters: [...(yield* state.countOpenLetters).values()].reduce((sum, letters) => sum + letters, 0),
@@ -412,5 +436,6 @@ export const repositories = Layer.mergeAll(
   DiagnosisRepository.layer,
   DatabaseMetricsRepository.layer,
   SessionRepository.layer,
+  PauseRepository.layer,
   MigrationRepository.layer
 )

@@ -69,6 +69,15 @@ export interface LetterFacts {
   readonly resolved_by: string | null
 }
 
+/** A pause of a kind of schedule that is open, or ended in the time that was read. */
+export interface PauseFacts {
+  readonly kind: ScheduleKind
+  readonly paused_at: number
+  readonly paused_by: string
+  readonly reason: string | null
+  readonly resumed_at: number | null
+}
+
 export interface GameHistory {
   readonly now: number
   readonly game: Option.Option<GameFacts>
@@ -76,6 +85,7 @@ export interface GameHistory {
   readonly effects: ReadonlyArray<EffectFacts>
   readonly events: ReadonlyArray<WaitingEventFacts>
   readonly letters: ReadonlyArray<LetterFacts>
+  readonly pauses: ReadonlyArray<PauseFacts>
 }
 
 export class GameHistoryRepository extends Context.Service<
@@ -131,7 +141,11 @@ export class GameHistoryRepository extends Context.Service<
             SELECT id, kind, ${millis("created_at")} AS created_at, error, message, attempts,
               ${millis("resolved_at")} AS resolved_at, resolution, resolved_by
             FROM dead_letters WHERE game_id = ${id}::uuid ORDER BY created_at`
-          return { now: clock?.now ?? 0, game: Option.fromNullishOr(games[0]), rows, effects, events, letters }
+          const pauses = yield* sql<PauseFacts>`
+            SELECT kind, ${millis("paused_at")} AS paused_at, paused_by, reason, ${millis("resumed_at")} AS resumed_at
+            FROM pauses WHERE resumed_at IS NULL OR resumed_at >= ${from}::timestamptz
+            ORDER BY paused_at`
+          return { now: clock?.now ?? 0, game: Option.fromNullishOr(games[0]), rows, effects, events, letters, pauses }
         })
       })
     })

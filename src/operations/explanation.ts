@@ -4,7 +4,7 @@
  * Pure: it is given what is on record. Each row of a schedule gets one sentence, so that none is left unexplained.
  */
 import { Option } from "effect"
-import type { EffectFacts, GameHistory, RowFacts } from "./GameHistoryRepository.ts"
+import type { EffectFacts, GameHistory, PauseFacts, RowFacts } from "./GameHistoryRepository.ts"
 
 export interface Moment {
   /** ms since 1970 */
@@ -47,35 +47,68 @@ const toldOf = (effect: EffectFacts, waiting: ReadonlySet<string>): string => {
     : `; no confirm of its event ${effect.event_id} is on record`
 }
 
-const happened = (effect: EffectFacts, waiting: ReadonlySet<string>): string => {
+const time = (millis: number): string => new Date(millis).toISOString()
+
+/** The pause that kept a row from being done at an instant. */
+const pauseAt = (pauses: ReadonlyArray<PauseFacts>, kind: RowFacts["kind"], at: number): PauseFacts | undefined =>
+  pauses.find(
+    (pause) => pause.kind === kind && pause.paused_at <= at && (pause.resumed_at === null || pause.resumed_at > at)
+  )
+
+/** `anna had paused its kind until 2026-12-31T20:00:00.000Z: a new bot` */
+const pausedBy = ({ paused_by, reason, resumed_at }: PauseFacts): string =>
+  `${paused_by} ${resumed_at === null ? "has paused its kind" : `had paused its kind until ${time(resumed_at)}`}${reason === null ? "" : `: ${reason}`}`
+
+const happened = (effect: EffectFacts, { waiting, pauses }: Surroundings): string => {
   const name = capital(nameOf(effect))
+  // Due during one pause and done after another: what matters is the last that it had to wait for.
+  const pause = pauses.findLast(
+    ({ kind, paused_at, resumed_at }) =>
+      kind === effect.kind && paused_at <= effect.at && resumed_at !== null && resumed_at > effect.due
+  )
+  const because = pause === undefined ? "" : ` (${pausedBy(pause)})`
   switch (effect.outcome) {
     case "superseded":
       return `${name} had no effect: the game's status no longer allowed it`
     case "skipped":
       return `${name} was skipped: the game was not scheduled any more, or its start had passed`
     default:
-      return `${name} took effect by ${effect.replica}, ${lateness(effect.due, effect.at)} after its time${toldOf(effect, waiting)}`
+      return `${name} took effect by ${effect.replica}, ${lateness(effect.due, effect.at)} after its time${because}${toldOf(effect, waiting)}`
   }
+}
+
+/** What else there was while an effect took place. */
+interface Surroundings {
+  readonly waiting: ReadonlySet<string>
+  readonly pauses: ReadonlyArray<PauseFacts>
 }
 
 const hasRow = (history: GameHistory, target: string) => history.rows.some((row) => !row.done && row.target === target)
 
-const toCome = (row: RowFacts, now: number): Moment => {
+const toCome = (row: RowFacts, { now, pauses }: GameHistory): Moment => {
   const name = capital(nameOf(row))
+  const paused = pauseAt(pauses, row.kind, now) !== undefined
   if (row.hold === "retry") {
     return { at: row.retry_at ?? row.due, what: `${name} failed ${row.attempts} times and is tried again` }
   }
   if (row.hold === "parked") return { at: row.due, what: `${name} was given up, see its dead letter` }
   if (row.hold === "waiting") return { at: row.due, what: `${name} is due and waits for the start, which is not done` }
-  if (row.due <= now) return { at: row.due, what: `${name} is due` }
-  return { at: row.due, what: name }
+  if (row.due <= now) return { at: row.due, what: `${name} is due${paused ? ", and its kind is paused" : ""}` }
+  return { at: row.due, what: `${name}${paused ? ", unless its kind is still paused then" : ""}` }
 }
 
 const remarksOn = (history: GameHistory): ReadonlyArray<string> => {
-  const { game, now, rows } = history
-  const overdue = rows.filter((row) => !row.done && row.hold === null && row.due < now - patience)
+  const { game, now, pauses, rows } = history
+  const pending = rows.filter((row) => !row.done && (row.hold === null || row.hold === "retry"))
+  const open = pauses.filter(({ kind, resumed_at }) => resumed_at === null && pending.some((row) => row.kind === kind))
+  const overdue = pending.filter(
+    (row) => row.hold === null && row.due < now - patience && pauseAt(pauses, row.kind, now) === undefined
+  )
   return [
+    ...open.map(
+      (pause) =>
+        `Nothing of the kind ${pause.kind} is done since ${time(pause.paused_at)}, because ${pausedBy(pause)}. \`kickoff resume ${pause.kind}\` lets it go on`
+    ),
     ...overdue.map(
       (row) =>
         `${capital(nameOf(row))} has been due for ${Math.round((now - row.due) / 1000)} s: no process with its role is working, or somebody holds a lock on its row or the game`
@@ -113,7 +146,7 @@ const remarksOn = (history: GameHistory): ReadonlyArray<string> => {
 }
 
 export const explain = (history: GameHistory): Explanation => {
-  const { effects, events, game, letters, now, rows } = history
+  const { effects, events, game, letters, pauses, rows } = history
   const waiting = new Set(events.map(({ event_id }) => event_id))
   const recorded = new Set(effects.map(({ due, target }) => `${target} ${due}`))
   const moments: ReadonlyArray<Moment> = [
@@ -121,7 +154,7 @@ export const explain = (history: GameHistory): Explanation => {
       onNone: () => [],
       onSome: ({ created_at }) => [{ at: created_at, what: "The game was planned" }]
     }),
-    ...effects.map((effect) => ({ at: effect.at, what: happened(effect, waiting) })),
+    ...effects.map((effect) => ({ at: effect.at, what: happened(effect, { waiting, pauses }) })),
     // By hand, by other applications, or longer ago than the ledger was read.
     ...rows
       .filter((row) => row.done && !recorded.has(`${row.target} ${row.due}`))
@@ -147,7 +180,7 @@ export const explain = (history: GameHistory): Explanation => {
   return {
     history: moments.toSorted((a, b) => a.at - b.at),
     outlook: [
-      ...rows.filter(({ done }) => !done).map((row) => toCome(row, now)),
+      ...rows.filter(({ done }) => !done).map((row) => toCome(row, history)),
       ...events.map(({ event_id, occurred_at, retry_at, type }) => ({
         at: retry_at ?? occurred_at,
         what: `The event ${event_id} (${type}) waits to be published`

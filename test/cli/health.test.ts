@@ -49,6 +49,23 @@ describe.concurrent("kickoff health", { timeout: 30_000 }, () => {
     })
   )
 
+  it.live("exits 0 and says so while a kind is paused", () =>
+    Effect.gen(function* () {
+      const { port } = yield* answering((response) =>
+        response.end(
+          JSON.stringify({
+            status: "ok",
+            components: components("ok"),
+            paused: [{ kind: "notification", since: "2026-12-31T20:00:00.000Z" }]
+          })
+        )
+      )
+      const { code, stdout } = yield* health(port)
+      assert.strictEqual(code, 0)
+      assert.match(stdout, /^ok \(database ok, broker ok, notification paused\): /)
+    })
+  )
+
   it.live("exits 1 and names the component while the service cannot work", () =>
     Effect.gen(function* () {
       const { port } = yield* answering((response) =>

@@ -87,6 +87,15 @@ describe("the doctor finds and names", () => {
     /^1 transitions and 0 reminders are due, the earliest for 1m/
   )
   planted(
+    "a pause that somebody has forgotten, and not what waits for its end",
+    Effect.gen(function* () {
+      yield* run("INSERT INTO pauses (kind, paused_by, reason) VALUES ('status-transition', 'anna', 'a new bot')")
+      yield* insertTransition(yield* insertGame(-60_000), "IN_PROGRESS", -60_000)
+    }),
+    "pauses",
+    /^status-transition since \d{4}-.*Z by anna, because: a new bot; 1 of them are due$/
+  )
+  planted(
     "an event that does not leave",
     run(`INSERT INTO outbox (game_id, type, occurred_at, data)
       VALUES (gen_random_uuid(), 'game.created', now() - interval '1 hour', '{}')`),

@@ -492,8 +492,21 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
             migrations: { state: "ok" },
             listener: { state: "ok" },
             broker: { state: "ok" }
-          }
+          },
+          paused: []
         })
+      })
+    )
+
+    it.effect("names what is paused, and is ready and live all the same", () =>
+      Effect.gen(function* () {
+        const { body } = yield* request("PUT", "/v1/pauses/notification", { body: { reason: "a secret" } })
+        const ready = yield* request("GET", "/health/ready")
+        assert.deepStrictEqual([ready.status, ready.body["status"]], [200, "ok"])
+        assert.deepStrictEqual(ready.body["paused"], [{ kind: "notification", since: body["paused_at"] }])
+        assert.strictEqual((yield* request("GET", "/health/live")).status, 200)
+        yield* request("DELETE", "/v1/pauses/notification")
+        assert.deepStrictEqual((yield* request("GET", "/health/ready")).body["paused"], [])
       })
     )
 
@@ -563,6 +576,8 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
         "/v1/dead-letters/{id}",
         "/v1/dead-letters/{id}/replay",
         "/v1/dead-letters/{id}/discard",
+        "/v1/pauses",
+        "/v1/pauses/{kind}",
         "/health/live",
         "/health/ready",
         "/metrics"

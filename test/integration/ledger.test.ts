@@ -121,6 +121,37 @@ describe("verify", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.live("tells what is due while its kind is paused, objects to it once it has not been done after that", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const game = yield* insertGame(-60_000)
+      yield* insertTransition(game, "IN_PROGRESS", -60_000)
+      yield* insertTransition(game, "COMPLETED", 3_600_000)
+      const resting = yield* insertReminder(game, 15, -60_000)
+      yield* sql`UPDATE notification_schedule SET hold = 'retry', retry_at = now() WHERE id = ${resting}`
+      yield* sql`
+        INSERT INTO pauses (kind, paused_by, reason)
+        VALUES ('status-transition', 'anna', 'a new bot'), ('notification', 'ben', NULL)`
+      const during = yield* findings
+      assert.deepStrictEqual(during.found, {})
+      assert.strictEqual(during.report.paused.count, 2)
+      const details = during.report.paused.examples.map(({ detail }) => detail)
+      assert.match(
+        details[0] ?? "",
+        /^status-transition IN_PROGRESS, due at .*, waits because anna has paused its kind since .*: a new bot$/
+      )
+      assert.match(details[1] ?? "", /^notification 15, due at .*, waits because ben has paused its kind since [^:]+:/)
+
+      // There was no time yet to do it.
+      yield* sql`UPDATE pauses SET resumed_at = now()`
+      assert.deepStrictEqual((yield* findings).found, {})
+      yield* sql`UPDATE pauses SET resumed_at = now() - interval '30 seconds'`
+      const after = yield* findings
+      assert.deepStrictEqual(after.found, { overdue: 2 })
+      assert.strictEqual(after.report.paused.count, 0)
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.live("finds a row that took effect twice", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient

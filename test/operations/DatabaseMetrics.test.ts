@@ -7,7 +7,15 @@ import { DatabaseMetrics } from "../../src/operations/DatabaseMetrics.ts"
 import { type Backlog, DatabaseMetricsRepository, type Holder } from "../../src/operations/DatabaseMetricsRepository.ts"
 import { Database } from "../../src/postgres/Database.ts"
 
-const idle: Omit<Backlog, "kind"> = { pending: 0, overdue: 0, next_due: null, retrying: 0, waiting: 0, from: 1000 }
+const idle: Omit<Backlog, "kind"> = {
+  pending: 0,
+  overdue: 0,
+  next_due: null,
+  retrying: 0,
+  waiting: 0,
+  paused: false,
+  from: 1000
+}
 
 const transaction: Holder = { kind: "transaction", name: "psql", pid: 42, age: 1, held: 60, abandoned: false }
 
@@ -43,7 +51,7 @@ const makeServer = () => {
       from.push(bounds["status-transition"])
       return question("backlogs", () => [
         { ...idle, kind: "status-transition", pending: 3, overdue: 1, next_due: -2.5, from: 5000 },
-        { ...idle, kind: "notification" }
+        { ...idle, kind: "notification", paused: true }
       ])
     },
     outbox: question("outbox", () => ({ events: 7, refused: 2, oldest: 1.5 })),
@@ -79,6 +87,8 @@ describe("the metrics of the database", () => {
           'kickoff_overdue_rows{kind="status-transition"} 1',
           'kickoff_next_due_seconds{kind="status-transition"} -2.5',
           'kickoff_pending_rows{kind="notification"} 0',
+          'kickoff_paused{kind="status-transition"} 0',
+          'kickoff_paused{kind="notification"} 1',
           'kickoff_resting_rows{kind="notification",hold="retry"} 0',
           "kickoff_outbox_events 7",
           "kickoff_outbox_refused_events 2",

@@ -1,4 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
+import { DateTime } from "effect"
+import { Pause } from "../../src/domain/Pause.ts"
 import {
   judgeClock,
   judgeHolders,
@@ -19,7 +21,15 @@ const server: ServerFacts = {
   autovacuum: true,
   notification_queue: 0
 }
-const idle: Omit<Backlog, "kind"> = { pending: 0, overdue: 0, next_due: null, retrying: 0, waiting: 0, from: 0 }
+const idle: Omit<Backlog, "kind"> = {
+  pending: 0,
+  overdue: 0,
+  next_due: null,
+  retrying: 0,
+  waiting: 0,
+  paused: false,
+  from: 0
+}
 const transitions: Backlog = { ...idle, kind: "status-transition" }
 const reminders: Backlog = { ...idle, kind: "notification" }
 const session = (part: string | null, relays = false) => ({ part, replica: "host:1", relays })
@@ -29,6 +39,7 @@ const sessions = [
 ]
 const work: Work = {
   backlogs: [transitions, reminders],
+  pauses: [],
   outbox: { events: 0, refused: 0, oldest: 0 },
   openLetters: 0,
   sessions
@@ -72,6 +83,26 @@ describe("the doctor", () => {
     assert.deepStrictEqual(judge({ outbox: { ...work.outbox, events: 1, oldest: 60 } }), ["trouble: outbox"])
     assert.deepStrictEqual(judge({ outbox: { ...work.outbox, events: 1, oldest: 0.2 } }), [])
     assert.deepStrictEqual(judge({ openLetters: 3 }), ["warning: dead letters"])
+  })
+
+  it("names what is paused, and does not object to what waits for that", () => {
+    const pause = new Pause({
+      kind: "notification",
+      paused_at: DateTime.makeUnsafe("2026-12-31T20:00:00Z"),
+      paused_by: "anna",
+      reason: "a new bot",
+      resumed_at: null,
+      resumed_by: null
+    })
+    const late = { ...reminders, paused: true, overdue: 7, next_due: -3600 }
+    const findings = judgeWork({ ...work, backlogs: [transitions, late], pauses: [pause] })
+    assert.deepStrictEqual(wrong(findings), ["warning: pauses"])
+    const finding = findings.find(({ check }) => check === "pauses")
+    assert.strictEqual(
+      finding?.detail,
+      "notification since 2026-12-31T20:00:00.000Z by anna, because: a new bot; 7 of them are due"
+    )
+    assert.include(finding?.cure, "kickoff resume notification")
   })
 
   it("names clocks that differ by more than the way there and back may hide", () => {

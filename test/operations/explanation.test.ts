@@ -43,7 +43,8 @@ const healthy: GameHistory = {
   rows: [start, completion],
   effects: [],
   events: [],
-  letters: []
+  letters: [],
+  pauses: []
 }
 const told = (history: GameHistory) => {
   const { history: past, outlook, remarks } = explain(history)
@@ -103,6 +104,53 @@ describe("the explanation of a game", () => {
       remarks.filter((remark) => remark.startsWith("The reminder 5 minutes before has been due for 300 s")),
       1
     )
+  })
+
+  it("says that a kind is paused, by whom and why, instead of wondering why nothing happens", () => {
+    const pause = {
+      kind: "status-transition" as const,
+      paused_at: now - 30 * minute,
+      paused_by: "anna",
+      reason: "a new bot",
+      resumed_at: null
+    }
+    const { outlook, remarks } = told({
+      ...healthy,
+      game: Option.some({ ...game, scheduled_at: now - 10 * minute }),
+      rows: [{ ...start, due: now - 10 * minute }, completion, reminder],
+      pauses: [pause]
+    })
+    assert.deepStrictEqual(outlook, [
+      "The start is due, and its kind is paused",
+      "The reminder 15 minutes before is due",
+      "The completion, unless its kind is still paused then"
+    ])
+    assert.lengthOf(remarks, 2)
+    assert.strictEqual(
+      remarks[0],
+      "Nothing of the kind status-transition is done since 2026-12-31T19:30:00.000Z, because anna has paused its kind: " +
+        "a new bot. `kickoff resume status-transition` lets it go on"
+    )
+    assert.match(remarks[1] ?? "", /^The reminder 15 minutes before has been due for 300 s/)
+  })
+
+  it("names the pause that made something late, and none that did not", () => {
+    const late = { ...applied, due: now - 20 * minute, at: now - 5 * minute, event_id: null }
+    const pause = {
+      kind: "status-transition" as const,
+      paused_at: now - 30 * minute,
+      paused_by: "anna",
+      reason: null,
+      resumed_at: now - 5 * minute - 3
+    }
+    const before = { ...pause, paused_at: now - 60 * minute, resumed_at: now - 50 * minute }
+    const other = { ...pause, kind: "notification" as const }
+    const tell = (pauses: GameHistory["pauses"]) => told({ ...healthy, effects: [late], pauses }).past[1]
+    assert.strictEqual(
+      tell([before, pause, other]),
+      "The start took effect by host:1, 900000 ms after its time (anna had paused its kind until 2026-12-31T19:54:59.997Z)"
+    )
+    assert.strictEqual(tell([before, other]), "The start took effect by host:1, 900000 ms after its time")
   })
 
   it("says what was skipped and what was superseded", () => {

@@ -109,7 +109,9 @@ const cases: Readonly<Record<string, Case>> = {
         when: "the earliest row of a kind gets more and more overdue",
         series: {
           [series("kickoff_next_due_seconds", { kind: "notification" })]: "30-15x20",
-          [series("kickoff_next_due_seconds", { kind: "status-transition" })]: "500x20"
+          [series("kickoff_next_due_seconds", { kind: "status-transition" })]: "500x20",
+          [series("kickoff_paused", { kind: "notification" })]: "0x20",
+          [series("kickoff_paused", { kind: "status-transition" })]: "1x20"
         },
         at: "2m",
         labels: { job: "kickoff", kind: "notification" },
@@ -133,6 +135,39 @@ const cases: Readonly<Record<string, Case>> = {
         when: "nothing is pending",
         series: { [series("kickoff_next_due_seconds", { kind: "notification" })]: "-100 stale" },
         at: "5m"
+      },
+      {
+        when: "its kind is paused",
+        series: {
+          [series("kickoff_next_due_seconds", { kind: "notification" })]: "30-15x20",
+          [series("kickoff_paused", { kind: "notification" })]: "1x20",
+          [series("kickoff_paused", { kind: "status-transition" })]: "0x20"
+        },
+        at: "2m"
+      }
+    ]
+  },
+  KickoffPaused: {
+    fires: [
+      {
+        when: "a kind is paused and nobody resumes it, which every process says",
+        series: {
+          [series("kickoff_paused", { kind: "notification" })]: "0 1x80",
+          [series("kickoff_paused", { kind: "notification", instance: "b:3000" })]: "0 1x80",
+          [series("kickoff_paused", { kind: "status-transition" })]: "0x80"
+        },
+        at: "16m",
+        labels: { job: "kickoff", kind: "notification" },
+        summary: "The kind notification is paused",
+        description:
+          "Somebody has paused it, for longer than a quarter of an hour by now. Nothing of it is done until it is resumed."
+      }
+    ],
+    isQuiet: [
+      {
+        when: "it was paused for ten minutes",
+        series: { [series("kickoff_paused", { kind: "notification" })]: "0 1x40 0x40" },
+        at: "16m"
       }
     ]
   },

@@ -1,6 +1,8 @@
 /** The routes for those who run the service: health and metrics. Every process serves them, whatever its roles. */
 import { Schema } from "effect"
+import { ScheduleKind } from "../../domain/ScheduleKind.ts"
 import { HttpApiEndpoint, HttpApiError, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
+import { Instant } from "./fields.ts"
 
 const Component = Schema.Struct({
   state: Schema.Literals(["ok", "away", "not used"]),
@@ -15,6 +17,10 @@ export const Components = Schema.Struct({
   broker: Component
 }).annotate({ identifier: "Components" })
 export type Components = typeof Components.Type
+
+/** A kind of schedule that somebody has paused; who and why is for those who have a key. */
+const PausedKind = Schema.Struct({ kind: ScheduleKind, since: Instant }).annotate({ identifier: "PausedKind" })
+export type PausedKind = typeof PausedKind.Type
 
 const Overdue = Schema.Struct({
   loop: Schema.String,
@@ -49,14 +55,19 @@ export class OperationsApi extends HttpApiGroup.make("operations")
           "and they do not get done. A database or broker that is away is no reason; see `/health/ready`."
       ),
     HttpApiEndpoint.get("ready", "/health/ready", {
-      success: Schema.Struct({ status: Schema.Literals(["ok", "degraded"]), components: Components }),
+      success: Schema.Struct({
+        status: Schema.Literals(["ok", "degraded"]),
+        components: Components,
+        paused: Schema.Array(PausedKind)
+      }),
       error: NotReady
     })
       .annotate(OpenApi.Summary, "Whether this process can work")
       .annotate(
         OpenApi.Description,
         "`degraded`: the listener or the broker is away, and the work goes on. 503: the database is away or not migrated. " +
-          "A process without the role `outbox` uses no broker."
+          "A process without the role `outbox` uses no broker. `paused` names the kinds of schedule of which nothing is done, " +
+          "by the will of an operator: that makes no process unready."
       ),
     HttpApiEndpoint.get("metrics", "/metrics", {
       success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))

@@ -29,7 +29,7 @@ export const layer = HttpApiBuilder.group(
       }),
 
       ready: Effect.fnUntraced(function* () {
-        const components = yield* readiness.check
+        const { components, paused } = yield* readiness.check
         const { broker, database, listener, migrations } = components
         const missing = [database, migrations].find(({ state }) => state !== "ok")
         if (missing !== undefined) {
@@ -39,7 +39,7 @@ export const layer = HttpApiBuilder.group(
           })
         }
         const whole = listener.state !== "away" && broker.state !== "away"
-        return { status: whole ? ("ok" as const) : ("degraded" as const), components }
+        return { status: whole ? ("ok" as const) : ("degraded" as const), components, paused }
       }),
 
       metrics: Effect.fnUntraced(function* () {
