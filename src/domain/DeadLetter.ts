@@ -7,7 +7,10 @@ import { ScheduleKind } from "./ScheduleKind.ts"
 export const DeadLetterKind = Schema.Literals([...ScheduleKind.literals, "event"])
 export type DeadLetterKind = typeof DeadLetterKind.Type
 
-export const DeadLetterId = Schema.String.pipe(Schema.check(Schema.isUUID()), Schema.brand("DeadLetterId"))
+export const DeadLetterId = Schema.String.annotate({ format: "uuid" }).pipe(
+  Schema.check(Schema.isGUID({ expected: "a UUID" })),
+  Schema.brand("DeadLetterId")
+)
 export type DeadLetterId = typeof DeadLetterId.Type
 
 export class DeadLetter extends Model.Class<DeadLetter>("DeadLetter")({

@@ -8,7 +8,11 @@ import { Model } from "effect/schema"
 import { GameStatus } from "./GameStatus.ts"
 import { InstantColumn, InstantFromString } from "./Instant.ts"
 
-export const GameId = Schema.String.pipe(Schema.check(Schema.isUUID()), Schema.brand("GameId"))
+/** Any UUID that PostgreSQL knows, whatever its version: other applications insert games with ids of their own. */
+export const GameId = Schema.String.annotate({ format: "uuid" }).pipe(
+  Schema.check(Schema.isGUID({ expected: "a UUID" })),
+  Schema.brand("GameId")
+)
 export type GameId = typeof GameId.Type
 
 /** Longest time before the start that a reminder may name, and the longest game: 365 days, in minutes. */

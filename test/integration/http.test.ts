@@ -345,6 +345,21 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
         assert.match(String(answer.body["scheduled_at"]), /^-000043-03-15T/)
       })
     )
+
+    it.effect("that another application gave an id of no version of UUID is served like any other", () =>
+      Effect.gen(function* () {
+        const id = "11111111-2222-3333-4444-555555555555"
+        const sql = yield* SqlClient.SqlClient
+        yield* sql`INSERT INTO game_sessions (id, guild_id, title, scheduled_at) VALUES (${id}, 'odd', 't', '2040-01-01T20:00:00Z')`
+        assert.strictEqual((yield* request("GET", `/v1/games/${id}`)).body["id"], id)
+        const list = yield* request("GET", "/v1/games?guild_id=odd")
+        assert.deepStrictEqual([list.status, JSON.parse(list.text).games.length], [200, 1], list.text)
+        assert.strictEqual((yield* request("PATCH", `/v1/games/${id}`, { body: { title: "u" } })).status, 200)
+        assert.strictEqual((yield* request("GET", `/v1/games/${id}/schedule`)).status, 200)
+        assert.strictEqual((yield* request("POST", `/v1/games/${id.toUpperCase()}/cancel`)).status, 200)
+        assert.strictEqual((yield* request("DELETE", `/v1/games/${id}`)).status, 204)
+      })
+    )
   })
 
   describe("If-Match", () => {
