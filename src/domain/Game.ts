@@ -25,8 +25,12 @@ export const maxReminders = 20
 const text = (options: { readonly min?: number; readonly max: number }) =>
   Schema.String.pipe(
     Schema.check(
-      Schema.isBetweenCodePoints(options.min ?? 0, options.max),
-      Schema.makeFilter((value: string) => (value.includes("\0") ? "Expected text without NUL characters" : undefined)),
+      Schema.isMinCodePoints(options.min ?? 0),
+      Schema.isMaxCodePoints(options.max),
+      Schema.makeFilter(
+        (value: string) => (value.includes("\0") ? "Expected text without NUL characters" : undefined),
+        { toJsonSchema: () => ({ pattern: "^[^\\u0000]*$" }) }
+      ),
       Schema.makeFilter((value: string) => (value.isWellFormed() ? undefined : "Expected well-formed Unicode text"))
     )
   )

@@ -47,10 +47,14 @@ const toMillis = (text: string): string => {
 /** An instant in JSON and in the query string: RFC 3339 with an offset in, UTC with milliseconds out. */
 export const InstantFromString = Schema.String.annotate({ format: "date-time" }).pipe(
   Schema.check(
-    Schema.makeFilter((text: string) => {
-      const expected = objection(text)
-      return expected === undefined ? undefined : `Expected ${expected}`
-    })
+    Schema.makeFilter(
+      (text: string) => {
+        const expected = objection(text)
+        return expected === undefined ? undefined : `Expected ${expected}`
+      },
+      // A pattern knows no calendar.
+      { toJsonSchema: () => [{ pattern: rfc3339.source }, true] }
+    )
   ),
   Schema.decodeTo(Schema.String, SchemaTransformation.transform({ decode: toMillis, encode: (text: string) => text })),
   Schema.decodeTo(Schema.DateTimeUtc, SchemaTransformation.dateTimeUtcFromString)

@@ -1,5 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { OpenApi } from "effect/http-api"
+import { spawnSync } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
 import { Api, ProcessApi } from "../../src/http/api/Api.ts"
 import { renderDocs } from "../../src/http/docs.ts"
 import { makeMatchPath, methodsOf } from "../../src/http/routes.ts"
@@ -44,6 +49,13 @@ describe("the description", () => {
     }
   })
 
+  it("lists for every route what the edge may answer", () => {
+    for (const { name, operation } of operations) {
+      assert.include(JSON.stringify(operation.responses[400]), "/BadRequest", name)
+      assert.include(JSON.stringify(operation.responses[503]), "/ServiceUnavailable", name)
+    }
+  })
+
   it("lists every refusal that a client may meet, as a problem", () => {
     for (const { name, operation } of operations.filter(isGuarded)) {
       const refusals = [
@@ -59,6 +71,36 @@ describe("the description", () => {
         assert.deepStrictEqual(content, ["application/problem+json"], `${name} ${status}`)
       }
     }
+  })
+})
+
+const redocly = fileURLToPath(new URL("../../node_modules/@redocly/cli/bin/cli.js", import.meta.url))
+
+/** What Redocly's recommended rules have to say of a description, as the names of the rules. */
+const lint = (description: object): ReadonlyArray<string> => {
+  const folder = mkdtempSync(join(tmpdir(), "kickoff-openapi-"))
+  try {
+    writeFileSync(join(folder, "openapi.json"), JSON.stringify(description))
+    // Nobody has decided on a licence yet.
+    const options = ["--extends=recommended", "--skip-rule=info-license", "--format=json"]
+    const { stdout } = spawnSync(process.execPath, [redocly, "lint", "openapi.json", ...options], {
+      cwd: folder,
+      encoding: "utf8",
+      env: { ...process.env, REDOCLY_TELEMETRY: "off", REDOCLY_SUPPRESS_UPDATE_NOTICE: "true" }
+    })
+    const { problems } = JSON.parse(stdout) as { readonly problems: ReadonlyArray<{ readonly ruleId: string }> }
+    return problems.map(({ ruleId }) => ruleId)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+describe("the linter of descriptions", () => {
+  const description = OpenApi.fromApi(Api)
+
+  it("has neither an error nor a warning for ours, and would have for another", () => {
+    assert.deepStrictEqual(lint(description), [])
+    assert.include(lint({ ...description, servers: [] }), "no-empty-servers")
   })
 })
 

@@ -7,7 +7,7 @@ import { InstantFromString } from "../../domain/Instant.ts"
 import { Authentication, NeededScope } from "./Authentication.ts"
 import { CreationCursor } from "./cursor.ts"
 import { Instant, Limit } from "./fields.ts"
-import { DatabaseUnavailable, DeadLetterNotFoundProblem, DeadLetterResolvedProblem } from "./problems.ts"
+import { DatabaseUnavailable, DeadLetterNotFoundProblem, DeadLetterResolvedProblem, edgeErrors } from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
 
 const fields = {
@@ -35,7 +35,12 @@ export const SettledDeadLetterBody = Schema.Struct({
 }).annotate({ identifier: "SettledDeadLetter" })
 
 const path = { id: DeadLetterId }
-const settlingErrors = [DeadLetterNotFoundProblem, DeadLetterResolvedProblem, DatabaseUnavailable] as const
+const settlingErrors = [
+  DeadLetterNotFoundProblem,
+  DeadLetterResolvedProblem,
+  DatabaseUnavailable,
+  ...edgeErrors
+] as const
 
 export class DeadLettersApi extends HttpApiGroup.make("dead-letters")
   .add(
@@ -53,7 +58,7 @@ export class DeadLettersApi extends HttpApiGroup.make("dead-letters")
         cursor: Schema.optionalKey(CreationCursor)
       },
       success: DeadLetterListBody,
-      error: DatabaseUnavailable
+      error: [DatabaseUnavailable, ...edgeErrors]
     })
       .annotate(OpenApi.Summary, "List what was given up, in the order in which it was")
       .annotate(
@@ -64,7 +69,7 @@ export class DeadLettersApi extends HttpApiGroup.make("dead-letters")
     HttpApiEndpoint.get("get", "/dead-letters/:id", {
       params: path,
       success: DeadLetterBody,
-      error: [DeadLetterNotFoundProblem, DatabaseUnavailable]
+      error: [DeadLetterNotFoundProblem, DatabaseUnavailable, ...edgeErrors]
     }).annotate(OpenApi.Summary, "Read a dead letter"),
     HttpApiEndpoint.post("replay", "/dead-letters/:id/replay", {
       params: path,

@@ -13,6 +13,7 @@ import { Instant, Limit } from "./fields.ts"
 import {
   bodyErrors,
   DatabaseUnavailable,
+  edgeErrors,
   GameNotEditableProblem,
   GameNotFoundProblem,
   IdempotencyConflictProblem,
@@ -60,11 +61,7 @@ const CreatedGame = HttpApiSchema.WithHeaders(GameBody.pipe(HttpApiSchema.status
 const IdempotencyKey = Schema.String.annotate({
   description: "A repeat with the same key and content within 24 hours answers the game that the first one created"
 }).pipe(
-  Schema.check(
-    Schema.makeFilter((key: string) =>
-      /^[\x20-\x7e]{1,255}$/.test(key) ? undefined : "Expected 1 to 255 printable ASCII characters"
-    )
-  )
+  Schema.check(Schema.isPattern(/^[\x20-\x7e]{1,255}$/u, { message: "Expected 1 to 255 printable ASCII characters" }))
 )
 
 const path = { id: GameId }
@@ -74,7 +71,8 @@ const changeErrors = [
   VersionMismatchProblem,
   IllegalTransitionProblem,
   GameNotEditableProblem,
-  DatabaseUnavailable
+  DatabaseUnavailable,
+  ...edgeErrors
 ] as const
 
 export class GamesApi extends HttpApiGroup.make("games")
@@ -83,7 +81,7 @@ export class GamesApi extends HttpApiGroup.make("games")
       headers: { "idempotency-key": Schema.optionalKey(IdempotencyKey) },
       payload: NewGame,
       success: CreatedGame,
-      error: [IdempotencyConflictProblem, ...bodyErrors, DatabaseUnavailable]
+      error: [IdempotencyConflictProblem, DatabaseUnavailable, ...bodyErrors, ...edgeErrors]
     })
       .annotate(NeededScope, "write")
       .annotate(OpenApi.Summary, "Plan a game")
@@ -105,14 +103,14 @@ export class GamesApi extends HttpApiGroup.make("games")
         games: Schema.Array(GameBody),
         next_cursor: Schema.NullOr(Schema.String)
       }).annotate({ identifier: "GameList" }),
-      error: DatabaseUnavailable
+      error: [DatabaseUnavailable, ...edgeErrors]
     })
       .annotate(OpenApi.Summary, "List games in the order of their start")
       .annotate(OpenApi.Description, "`from` is inclusive and `to` exclusive; `next_cursor` is null on the last page."),
     HttpApiEndpoint.get("get", "/games/:id", {
       params: path,
       success: TaggedGame,
-      error: [GameNotFoundProblem, DatabaseUnavailable]
+      error: [GameNotFoundProblem, DatabaseUnavailable, ...edgeErrors]
     }).annotate(OpenApi.Summary, "Read a game"),
     HttpApiEndpoint.patch("edit", "/games/:id", {
       params: path,
@@ -140,15 +138,15 @@ export class GamesApi extends HttpApiGroup.make("games")
     HttpApiEndpoint.delete("remove", "/games/:id", {
       params: path,
       headers: conditional,
-      success: HttpApiSchema.NoContent,
-      error: [GameNotFoundProblem, VersionMismatchProblem, DatabaseUnavailable]
+      success: HttpApiSchema.NoContent.annotate({ description: "The game is gone" }),
+      error: [GameNotFoundProblem, VersionMismatchProblem, DatabaseUnavailable, ...edgeErrors]
     })
       .annotate(NeededScope, "write")
       .annotate(OpenApi.Summary, "Delete a game and its schedule"),
     HttpApiEndpoint.get("schedule", "/games/:id/schedule", {
       params: path,
       success: ScheduleBody,
-      error: [GameNotFoundProblem, DatabaseUnavailable]
+      error: [GameNotFoundProblem, DatabaseUnavailable, ...edgeErrors]
     }).annotate(OpenApi.Summary, "Read what is planned for a game, and what was done")
   )
   .prefix("/v1")

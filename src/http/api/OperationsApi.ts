@@ -3,6 +3,7 @@ import { Schema } from "effect"
 import { ScheduleKind } from "../../domain/ScheduleKind.ts"
 import { HttpApiEndpoint, HttpApiError, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Instant } from "./fields.ts"
+import { edgeErrors } from "./problems.ts"
 
 const Component = Schema.Struct({
   state: Schema.Literals(["ok", "away", "not used"]),
@@ -25,7 +26,7 @@ export type PausedKind = typeof PausedKind.Type
 const Overdue = Schema.Struct({
   loop: Schema.String,
   state: Schema.Literals(["silent", "stuck"]),
-  since_seconds: Schema.Number
+  since_seconds: Schema.Finite
 })
 
 /** The database is away or not migrated: this process can do nothing. */
@@ -46,7 +47,7 @@ export class OperationsApi extends HttpApiGroup.make("operations")
   .add(
     HttpApiEndpoint.get("live", "/health/live", {
       success: Schema.Struct({ status: Schema.Literal("ok"), loops: Schema.Array(Schema.String) }),
-      error: NotLive
+      error: [NotLive, ...edgeErrors]
     })
       .annotate(OpenApi.Summary, "Whether the loops of this process make progress")
       .annotate(
@@ -60,7 +61,7 @@ export class OperationsApi extends HttpApiGroup.make("operations")
         components: Components,
         paused: Schema.Array(PausedKind)
       }),
-      error: NotReady
+      error: [NotReady, ...edgeErrors]
     })
       .annotate(OpenApi.Summary, "Whether this process can work")
       .annotate(
@@ -70,7 +71,8 @@ export class OperationsApi extends HttpApiGroup.make("operations")
           "by the will of an operator: that makes no process unready."
       ),
     HttpApiEndpoint.get("metrics", "/metrics", {
-      success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))
+      success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" })),
+      error: edgeErrors
     }).annotate(OpenApi.Summary, "Metrics in the text format of Prometheus")
   )
   .annotate(OpenApi.Description, "For those who run the service") {}

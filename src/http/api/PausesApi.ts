@@ -5,7 +5,7 @@ import { Pause, PauseReason } from "../../domain/Pause.ts"
 import { ScheduleKind } from "../../domain/ScheduleKind.ts"
 import { Authentication, NeededScope } from "./Authentication.ts"
 import { Instant } from "./fields.ts"
-import { bodyErrors, DatabaseUnavailable } from "./problems.ts"
+import { bodyErrors, DatabaseUnavailable, edgeErrors } from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
 
 /** A pause as clients see it. */
@@ -21,7 +21,7 @@ export class PausesApi extends HttpApiGroup.make("pauses")
   .add(
     HttpApiEndpoint.get("list", "/pauses", {
       success: Schema.Struct({ pauses: Schema.Array(PauseBody) }).annotate({ identifier: "PauseList" }),
-      error: DatabaseUnavailable
+      error: [DatabaseUnavailable, ...edgeErrors]
     }).annotate(OpenApi.Summary, "List what is paused"),
     HttpApiEndpoint.put("pause", "/pauses/:kind", {
       params: path,
@@ -29,7 +29,7 @@ export class PausesApi extends HttpApiGroup.make("pauses")
         identifier: "NewPause"
       }),
       success: PauseBody,
-      error: [...bodyErrors, DatabaseUnavailable]
+      error: [DatabaseUnavailable, ...bodyErrors, ...edgeErrors]
     })
       .annotate(OpenApi.Summary, "Pause a kind of schedule")
       .annotate(
@@ -39,8 +39,8 @@ export class PausesApi extends HttpApiGroup.make("pauses")
       ),
     HttpApiEndpoint.delete("resume", "/pauses/:kind", {
       params: path,
-      success: HttpApiSchema.NoContent,
-      error: DatabaseUnavailable
+      success: HttpApiSchema.NoContent.annotate({ description: "It goes on" }),
+      error: [DatabaseUnavailable, ...edgeErrors]
     })
       .annotate(OpenApi.Summary, "Let a kind of schedule go on")
       .annotate(

@@ -5,17 +5,13 @@ import { Schema } from "effect"
 export const toEntityTag = (version: number): string => `"${version}"`
 
 const tag = /(?:W\/)?"[\x21\x23-\x7e\x80-\xff]*"/
-const conditions = new RegExp(`^[ \\t]*(?:\\*|${tag.source}(?:[ \\t]*,[ \\t]*${tag.source})*)[ \\t]*$`)
+const conditions = new RegExp(`^[ \\t]*(?:\\*|${tag.source}(?:[ \\t]*,[ \\t]*${tag.source})*)[ \\t]*$`, "u")
 
 /** The header `If-Match`. */
 export const IfMatch = Schema.String.annotate({
   description: "Change the game only if it has this entity tag, one of a list of them, or any (`*`)"
 }).pipe(
-  Schema.check(
-    Schema.makeFilter((text: string) =>
-      conditions.test(text) ? undefined : 'Expected an entity tag like "3", a list of them, or *'
-    )
-  )
+  Schema.check(Schema.isPattern(conditions, { message: 'Expected an entity tag like "3", a list of them, or *' }))
 )
 
 /**

@@ -47,21 +47,40 @@ export class TooManyRequests extends HttpApiError.Problem<TooManyRequests>()("To
   title: "Too many requests"
 }) {}
 
-/** The body is larger than is read; answered by the edge, here for the description. */
+// What the edge answers, here for the description.
+
+/** The head of the request cannot be read, like one without `Host`. */
+export class BadRequest extends HttpApiError.Problem<BadRequest>()("BadRequest", {
+  type: ProblemDetails.blankType,
+  status: 400,
+  title: "Bad Request"
+}) {}
+
+/** The answer took too long, or the service is shutting down; comes with `Retry-After`. */
+export class ServiceUnavailable extends HttpApiError.Problem<ServiceUnavailable>()("ServiceUnavailable", {
+  type: ProblemDetails.blankType,
+  status: 503,
+  title: "Service Unavailable"
+}) {}
+
+/** The body is larger than is read. */
 export class ContentTooLarge extends HttpApiError.Problem<ContentTooLarge>()("ContentTooLarge", {
   type: ProblemDetails.blankType,
   status: 413,
   title: "Content Too Large"
 }) {}
 
-/** The body is of another type; answered by the edge, here for the description. */
+/** The body is of another type. */
 export class UnsupportedMediaType extends HttpApiError.Problem<UnsupportedMediaType>()("UnsupportedMediaType", {
   type: ProblemDetails.blankType,
   status: 415,
   title: "Unsupported Media Type"
 }) {}
 
-/** What every route that takes a body may answer. */
+/** What every route may answer. */
+export const edgeErrors = [BadRequest, ServiceUnavailable] as const
+
+/** What every route that takes a body may answer besides. */
 export const bodyErrors = [ContentTooLarge, UnsupportedMediaType] as const
 
 export class GameNotFoundProblem extends HttpApiError.Problem<GameNotFoundProblem>()("GameNotFoundProblem", {
