@@ -1,6 +1,7 @@
 /** Everything in the repository that is written from the code: each file with what should be in it. */
 import { readFileSync } from "node:fs"
 import { dashboard } from "./dashboard.ts"
+import { eventPages } from "./events.ts"
 import { runtimeConfig } from "./runtimeConfig.ts"
 
 export interface Page {
@@ -16,5 +17,6 @@ export const pages = (): ReadonlyArray<Page> => [
   {
     file: "docker/grafana/dashboards/kickoff.json",
     content: `${JSON.stringify(dashboard(readFileSync(operations, "utf8")), null, 2)}\n`
-  }
+  },
+  ...eventPages()
 ]

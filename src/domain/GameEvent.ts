@@ -1,11 +1,13 @@
 /**
  * Events about games: the row of `outbox`, and the CloudEvents 1.0 envelope in which it leaves.
  *
- * `data` is written by the database in the transaction of the change it tells of, so it is carried, never rebuilt.
+ * `data` is written by the database in the transaction of the change it tells of, so it is carried, never rebuilt. What
+ * it holds is defined here all the same: for the JSON Schemas in `docs/`, and for the tests that hold messages to them.
  */
-import { Schema } from "effect"
+import { Schema, Struct } from "effect"
 import { Model } from "effect/schema"
-import { GameId } from "./Game.ts"
+import { GameId, GamePatch } from "./Game.ts"
+import { GameStatus } from "./GameStatus.ts"
 
 export const GameEventType = Schema.Literals([
   "game.created",
@@ -47,17 +49,106 @@ export interface CommittedEvent {
   readonly traceparent: string | null
 }
 
-/** The envelope on the wire: CloudEvents 1.0, structured JSON. */
-export interface CloudEvent {
-  readonly specversion: "1.0"
-  readonly id: string
-  readonly source: "/kickoff"
-  readonly type: GameEventType
-  readonly subject: string
-  readonly time: string
-  readonly datacontenttype: "application/json"
-  readonly data: Readonly<Record<string, Schema.Json>>
+/** The only form in which events write an instant. */
+const Instant = Schema.String.annotate({ format: "date-time" }).pipe(
+  Schema.check(Schema.isPattern(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/u))
+)
+
+/** Any UUID: games that others insert have ids of any version. */
+const Uuid = Schema.String.annotate({ format: "uuid" }).pipe(Schema.check(Schema.isGUID()))
+
+const envelope = {
+  specversion: Schema.Literal("1.0"),
+  id: Uuid.annotate({ description: "Names the event, however often it is delivered" }),
+  source: Schema.Literal("/kickoff"),
+  subject: Uuid.annotate({ description: "The game" }),
+  time: Instant.annotate({ description: "When the change was made, by the database's clock" }),
+  datacontenttype: Schema.Literal("application/json")
 }
+
+/** The envelope on the wire: CloudEvents 1.0, structured JSON. */
+export const CloudEvent = Schema.Struct({
+  ...envelope,
+  type: GameEventType,
+  data: Schema.Record(Schema.String, Schema.Json)
+})
+export type CloudEvent = typeof CloudEvent.Type
+
+/** What every event says of its game, as it is after the change. */
+const game = {
+  game_id: Uuid.annotate({ description: "The same as `subject`" }),
+  title: Schema.String.annotate({ description: "1 to 200 characters" }),
+  guild_id: Schema.String,
+  channel_id: Schema.NullOr(Schema.String),
+  host_id: Schema.NullOr(Schema.String),
+  scheduled_at: Instant.annotate({ description: "When the game starts, or was to start" }),
+  version: Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 1, maximum: 2 ** 31 - 1 }))).annotate({
+    description: "Grows by one with every committed change of the game; events of the same change have the same"
+  })
+}
+
+/** What the events of a change of status say besides, if the clock can make it. */
+const change = {
+  transition_time: Schema.NullOr(Instant).annotate({ description: "When the clock was to do it; null by hand" }),
+  lateness_ms: Schema.NullOr(Schema.Finite).annotate({
+    description: "Milliseconds from then to the moment at which it was done; null by hand"
+  })
+}
+
+const event = <Type extends GameEventType, Fields extends Schema.Struct.Fields>(
+  type: Type,
+  description: string,
+  fields: Fields
+) =>
+  Schema.Struct({
+    ...envelope,
+    type: Schema.Literal(type),
+    data: Schema.Struct({ ...game, ...fields })
+  }).annotate({ title: type, description })
+
+const changeable = Struct.keys(Struct.omit(GamePatch.fields, ["status"]))
+
+/** Every event by its type, with all that its message holds. New members may come; consumers ignore those. */
+export const gameEvents = {
+  "game.created": event("game.created", "A game was planned by the API.", { status: Schema.Literal("SCHEDULED") }),
+  "game.updated": event("game.updated", "Fields other than the status were changed by the API.", {
+    status: GameStatus,
+    changed: Schema.Array(Schema.Literals(changeable)).annotate({
+      description: "Names of the fields that were changed"
+    })
+  }),
+  "game.cancelled": event("game.cancelled", "A game was cancelled by the API.", {
+    status: Schema.Literal("CANCELLED"),
+    transition_time: Schema.Null,
+    lateness_ms: Schema.Null
+  }),
+  "game.deleted": event("game.deleted", "A game was deleted by the API; there are no later events of it.", {
+    status: GameStatus
+  }),
+  "game.started": event("game.started", "A game was started, by the clock or by hand.", {
+    status: Schema.Literal("IN_PROGRESS"),
+    ...change
+  }),
+  "game.completed": event("game.completed", "A game was completed, by the clock or by hand.", {
+    status: Schema.Literal("COMPLETED"),
+    ...change
+  }),
+  "game.reminder_due": event("game.reminder_due", "A reminder of a game that is still to start is due.", {
+    status: Schema.Literal("SCHEDULED"),
+    reminder_minutes: Schema.Int.annotate({ description: "How long before the start the reminder was wanted" }),
+    notification_time: Instant.annotate({ description: "When it was due" }),
+    lateness_ms: Schema.Finite.annotate({ description: "Milliseconds from then to the moment at which it was told" })
+  })
+} satisfies Record<GameEventType, Schema.Top>
+
+/** The headers of a message. */
+export const MessageHeaders = Schema.Struct({
+  traceparent: Schema.optionalKey(
+    Schema.String.annotate({
+      description: "W3C trace context of the change, if whoever made or planned it was in a trace"
+    }).pipe(Schema.check(Schema.isPattern(/^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/u)))
+  )
+})
 
 export const cloudEventContentType = "application/cloudevents+json"
 
