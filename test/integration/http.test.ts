@@ -476,6 +476,8 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
         const foreign = yield* database
           .transaction(
             Effect.gen(function* () {
+              // A session of ours would be ended for doing nothing so long.
+              yield* sql`SET LOCAL idle_in_transaction_session_timeout = 0`
               yield* sql`SELECT FROM game_sessions WHERE id = ${id} FOR UPDATE`
               yield* Deferred.succeed(held, undefined)
               yield* Deferred.await(release)
