@@ -5,7 +5,7 @@
  */
 import { Effect, Option, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
-import { plain, print } from "./terminal.ts"
+import { paint, plain, print } from "./terminal.ts"
 
 /** Something is wrong; the findings have been printed. */
 export class TroubleFound extends Schema.TaggedError<TroubleFound>()("TroubleFound", { count: Schema.Int }) {
@@ -14,12 +14,11 @@ export class TroubleFound extends Schema.TaggedError<TroubleFound>()("TroubleFou
   }
 }
 
-const colours = { ok: 32, warning: 33, trouble: 31 } as const
-
-const mark = (verdict: keyof typeof colours): string => {
-  const text = verdict === "ok" ? "ok     " : verdict === "warning" ? "warning" : "TROUBLE"
-  return process.stdout.isTTY && process.stdout.hasColors() ? `\u001B[${colours[verdict]}m${text}\u001B[0m` : text
-}
+const marks = {
+  ok: paint("green", "ok     "),
+  warning: paint("yellow", "warning"),
+  trouble: paint("red", "TROUBLE")
+} as const
 
 export const doctor = Command.make(
   "doctor",
@@ -31,7 +30,7 @@ export const doctor = Command.make(
     if (json) yield* print(JSON.stringify({ healthy: trouble === 0, findings }))
     else {
       for (const { check, cure, detail, verdict } of findings) {
-        yield* print(`${mark(verdict)} ${check}: ${plain(detail)}`)
+        yield* print(`${marks[verdict]} ${check}: ${plain(detail)}`)
         yield* Option.match(Option.fromUndefinedOr(cure), {
           onNone: () => Effect.void,
           onSome: (cure) => print(`        ${cure}`)

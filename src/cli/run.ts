@@ -21,6 +21,7 @@ import { keys } from "./keys.ts"
 import { migrate } from "./migrate.ts"
 import { pause, resume } from "./pause.ts"
 import { serve } from "./serve.ts"
+import { status } from "./status.ts"
 import { verify } from "./verify.ts"
 
 const kickoff = Command.make("kickoff").pipe(
@@ -29,6 +30,7 @@ const kickoff = Command.make("kickoff").pipe(
     serve,
     migrate,
     health,
+    status,
     doctor,
     verify,
     explain,

@@ -7,6 +7,12 @@ import { Effect } from "effect"
 
 export const print = (text: string): Effect.Effect<void> => Effect.sync(() => process.stdout.write(`${text}\n`))
 
+const colours = { red: 31, green: 32, yellow: 33 } as const
+
+/** Coloured on a terminal that can show it and is not told otherwise (`NO_COLOR`). */
+export const paint = (colour: keyof typeof colours, text: string): string =>
+  process.stdout.isTTY && process.stdout.hasColors() ? `\u001B[${colours[colour]}m${text}\u001B[0m` : text
+
 /** Text of games, the database and the broker: what could steer a terminal or break a line is taken out. */
 export const plain = (text: string): string => text.replaceAll(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim()
 

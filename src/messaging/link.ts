@@ -70,9 +70,7 @@ export const sweepsPerConfirm = 10
 export const openLink = Effect.fn("link.open")(function* (options: LinkOptions) {
   const socket = new AbortController()
   const destroy = Effect.sync(() => socket.abort())
-  return yield* readTls(options.url).pipe(
-    Effect.mapError(({ message }) => new LinkFailed({ detail: message, permanent: true })),
-    Effect.flatMap((tls) => openConnection(options.url, tls, socket.signal)),
+  return yield* reach(options.url, socket.signal).pipe(
     Effect.flatMap((connection) =>
       Effect.gen(function* () {
         const channel = yield* openChannel(connection)
@@ -82,14 +80,40 @@ export const openLink = Effect.fn("link.open")(function* (options: LinkOptions) 
       })
     ),
     Effect.mapError((error) => new LinkFailed({ detail: error.detail, permanent: error.permanent })),
-    Effect.timeoutOrElse({
-      duration: limits.open,
-      orElse: () =>
-        Effect.fail(new LinkFailed({ detail: `no answer within ${Duration.format(limits.open)}`, permanent: false }))
-    }),
+    inTime,
     Effect.onError(() => destroy)
   )
 })
+
+/** Connects, and returns what the broker calls itself, like `RabbitMQ 4.1.0`; changes nothing there. */
+export const greet = Effect.fn("link.greet")(function* (url: Redacted.Redacted) {
+  const socket = new AbortController()
+  return yield* Effect.gen(function* () {
+    const connection = yield* inTime(reach(url, socket.signal))
+    const { product, version } = connection.connection.serverProperties
+    yield* Effect.timeoutOption(sayGoodbye(connection), limits.close)
+    return `${product} ${version}`
+  }).pipe(Effect.ensuring(Effect.sync(() => socket.abort())))
+})
+
+const sayGoodbye = (connection: Connection) =>
+  Effect.callback<void>((resume) => {
+    // On a connection that has ended meanwhile it throws.
+    if (Result.isFailure(Result.try(() => connection.close(() => resume(Effect.void))))) resume(Effect.void)
+  })
+
+const inTime = Effect.timeoutOrElse({
+  duration: limits.open,
+  orElse: () =>
+    Effect.fail(new LinkFailed({ detail: `no answer within ${Duration.format(limits.open)}`, permanent: false }))
+})
+
+/** A connection to a URL; aborting destroys its socket. */
+const reach = (url: Redacted.Redacted, signal: AbortSignal): Effect.Effect<Connection, LinkFailed> =>
+  readTls(url).pipe(
+    Effect.mapError(({ message }) => new LinkFailed({ detail: message, permanent: true })),
+    Effect.flatMap((tls) => openConnection(url, tls, signal))
+  )
 
 /** How to encrypt; empty in clear. The settings have found the URL to be readable. */
 export const readTls = (url: Redacted.Redacted): Effect.Effect<TlsOptions, CertificateUnusable> =>

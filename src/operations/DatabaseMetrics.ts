@@ -8,13 +8,12 @@
 import { Clock, Context, Duration, Effect, Layer, Metric, Option, Result } from "effect"
 import type { SqlError } from "effect/sql"
 import { DeadLetterKind } from "../domain/DeadLetter.ts"
-import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { uptimeMillis } from "../observability/uptime.ts"
 import { Database, describeSqlError, isAnswer } from "../postgres/Database.ts"
 import { tagOf } from "../postgres/outages.ts"
 import { shareQuestion } from "../postgres/sharedQuestion.ts"
-import { DatabaseMetricsRepository, type Holder } from "./DatabaseMetricsRepository.ts"
+import { DatabaseMetricsRepository, fromTheBeginning, type Holder } from "./DatabaseMetricsRepository.ts"
 
 /** How old the values of a scrape may be; shorter than the usual interval of Prometheus. */
 const freshFor = Duration.seconds(9)
@@ -97,12 +96,12 @@ export class DatabaseMetrics extends Context.Service<
         ]
       })
 
-      let from: Record<ScheduleKind, number> = { "status-transition": -1, notification: -1 }
+      let from = fromTheBeginning
       let thoroughAt = Number.NEGATIVE_INFINITY
       const readBacklogs = Effect.gen(function* () {
         const now = yield* uptimeMillis
         const thorough = now - thoroughAt >= Duration.toMillis(thoroughEvery)
-        const backlogs = yield* repository.listBacklogs(thorough ? { "status-transition": -1, notification: -1 } : from)
+        const backlogs = yield* repository.listBacklogs(thorough ? fromTheBeginning : from)
         if (thorough) thoroughAt = now
         for (const backlog of backlogs) from = { ...from, [backlog.kind]: backlog.from }
         return backlogs.flatMap(({ kind, next_due, overdue, paused, pending, retrying, waiting }) => [

@@ -28,6 +28,8 @@ export interface Backlog {
   readonly overdue: number
   /** Seconds until the earliest of them is due, negative if it is; null if there is none. */
   readonly next_due: number | null
+  /** When that is, ms since 1970. */
+  readonly next_at: number | null
   /** Rows that failed and are tried again, up to {@link countedExactly}. */
   readonly retrying: number
   /** Completions that wait for their start, up to {@link countedExactly}. */
@@ -67,6 +69,9 @@ export interface Holder {
   /** Whether it is a slot that nobody reads from. */
   readonly abandoned: boolean
 }
+
+/** For a look at the schedules that takes nothing for granted. */
+export const fromTheBeginning: Readonly<Record<ScheduleKind, number>> = { "status-transition": -1, notification: -1 }
 
 type Query<A> = Effect.Effect<A, SqlError.SqlError>
 
@@ -112,6 +117,7 @@ export class DatabaseMetricsRepository extends Context.Service<
             (SELECT reltuples FROM pg_class WHERE oid = to_regclass(${`${options.table}_due_idx`}::text))::float8 AS estimate,
             count(*) FILTER (WHERE due <= statement_timestamp())::float8 AS overdue,
             (extract(epoch FROM min(due) - clock_timestamp()))::float8 AS next_due,
+            (extract(epoch FROM min(due)) * 1000)::float8 AS next_at,
             (extract(epoch FROM least(min(due), statement_timestamp())) * 1000)::float8 AS earliest,
             ${count(sql`hold = 'retry'`, "retry_at")} AS retrying,
             ${options.kind === "status-transition" ? count(sql`hold = 'waiting'`, "game_id") : sql`0::float8`} AS waiting,

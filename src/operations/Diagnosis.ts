@@ -17,6 +17,7 @@ import { makeSockets, readTls } from "../postgres/sockets.ts"
 import {
   type Backlog,
   DatabaseMetricsRepository,
+  fromTheBeginning,
   type Holder,
   type OutboxDepth,
   type TableFacts
@@ -378,9 +379,6 @@ const checked = <R>(
       ])
     )
   )
-
-/** Everything is counted from its beginning: nobody has looked before. */
-const fromTheBeginning = { "status-transition": -1, notification: -1 }
 
 const readWork = Effect.gen(function* () {
   const state = yield* DatabaseMetricsRepository

@@ -4,7 +4,12 @@ import { Effect, Layer, Option, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { inject } from "vitest"
-import { countedExactly, DatabaseMetricsRepository, tables } from "../../src/operations/DatabaseMetricsRepository.ts"
+import {
+  countedExactly,
+  DatabaseMetricsRepository,
+  fromTheBeginning,
+  tables
+} from "../../src/operations/DatabaseMetricsRepository.ts"
 import { OutboxRepository } from "../../src/outbox/OutboxRepository.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import { migrationsTable } from "../../src/postgres/migrations.ts"
@@ -13,8 +18,6 @@ import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitio
 import { parkEvent, parkReminder, parkTransition } from "../support/deadLetters.ts"
 import { eventually, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
-
-const fromTheBeginning = { "status-transition": -1, notification: -1 }
 
 const backlogs = Effect.flatMap(DatabaseMetricsRepository, (repository) =>
   Effect.map(repository.listBacklogs(fromTheBeginning), (rows) => new Map(rows.map((row) => [row.kind, row])))

@@ -7,7 +7,11 @@
 import { assert, describe, layer, type Vitest } from "@effect/vitest"
 import { Duration, Effect, Layer } from "effect"
 import { SqlClient, type SqlError, Statement } from "effect/sql"
-import { countedExactly, DatabaseMetricsRepository } from "../../src/operations/DatabaseMetricsRepository.ts"
+import {
+  countedExactly,
+  DatabaseMetricsRepository,
+  fromTheBeginning
+} from "../../src/operations/DatabaseMetricsRepository.ts"
 import { OutboxRepository, type WaitingEvent } from "../../src/outbox/OutboxRepository.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import type { DueRepository } from "../../src/scheduling/DueRepository.ts"
@@ -328,7 +332,7 @@ layer(
 
 /** What the metrics ask of tables. */
 const questions = (metrics: DatabaseMetricsRepository["Service"]) => [
-  metrics.listBacklogs({ "status-transition": -1, notification: -1 }),
+  metrics.listBacklogs(fromTheBeginning),
   metrics.outbox,
   metrics.countOpenLetters
 ]

@@ -25,6 +25,7 @@ const idle: Omit<Backlog, "kind"> = {
   pending: 0,
   overdue: 0,
   next_due: null,
+  next_at: null,
   retrying: 0,
   waiting: 0,
   paused: false,
