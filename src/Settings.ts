@@ -28,6 +28,19 @@ export type Role = (typeof roles)[number]
 export const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "none"] as const
 export const logFormats = ["pretty", "json"] as const
 
+/** How it is decided of which traces spans are exported, by OpenTelemetry's names. */
+export const samplers = [
+  "always_on",
+  "always_off",
+  "traceidratio",
+  "parentbased_always_on",
+  "parentbased_always_off",
+  "parentbased_traceidratio"
+] as const
+export const traceExporters = ["otlp", "none"] as const
+export const otlpProtocols = ["http/protobuf", "http/json"] as const
+export const otlpCompressions = ["none", "gzip"] as const
+
 /** One variable: what the documentation says of it, in Markdown, and how it is read. */
 export interface Setting<A> {
   readonly name: string
@@ -216,6 +229,76 @@ const roleList = Schema.String.pipe(
 const text = (expected: string, test: (text: string) => boolean = () => true) =>
   Schema.String.pipe(Schema.check(expecting(test, expected)))
 
+/** A share of a whole. */
+const share = Schema.String.pipe(
+  Schema.check(
+    expecting(
+      (text) => /^(0|1|[01]?\.\d{1,15})$/.test(text.trim()) && Number(text) <= 1,
+      "a number from 0 to 1, like 0.25"
+    )
+  ),
+  Schema.decodeTo(
+    Schema.Finite,
+    SchemaTransformation.transform({ decode: (text) => Number(text), encode: (value) => String(value) })
+  )
+)
+
+/** OpenTelemetry counts durations in whole milliseconds. */
+const milliseconds = (maximum: number) =>
+  integer(1, maximum).pipe(
+    Schema.decodeTo(
+      Schema.Duration,
+      SchemaTransformation.transform({ decode: Duration.millis, encode: (value) => Duration.toMillis(value) })
+    )
+  )
+
+const optional = <A, E>(schema: Schema.Codec<A, E>) =>
+  schema.pipe(
+    Schema.decodeTo(
+      Schema.Option(Schema.toType(schema)),
+      SchemaTransformation.transform({
+        decode: Option.some<A>,
+        encode: (value: Option.Option<A>) => Option.getOrThrow(value)
+      })
+    )
+  )
+
+/** The pairs of a text like `a=1,b=2`, whose values are percent-encoded; none if it is no such text. */
+export const toPairs = (text: string): Option.Option<Readonly<Record<string, string>>> =>
+  Option.liftThrowable(() =>
+    Object.fromEntries(
+      text
+        .split(",")
+        .filter((pair) => pair.trim() !== "")
+        .map((pair) => {
+          const at = pair.indexOf("=")
+          if (at < 1 || pair.slice(0, at).trim() === "") throw new Error("no pair")
+          return [decodeURIComponent(pair.slice(0, at).trim()), decodeURIComponent(pair.slice(at + 1).trim())]
+        })
+    )
+  )()
+
+const pairs = (expected: string, test: (name: string, value: string) => boolean) =>
+  text(expected, (text) =>
+    Option.exists(toPairs(text), (pairs) => Object.entries(pairs).every(([name, value]) => test(name, value)))
+  )
+
+const collector = url(["http:", "https:"], ({ password, username }) =>
+  username === "" && password === ""
+    ? Result.succeed(undefined)
+    : Result.fail("without user and password, which belong into OTEL_EXPORTER_OTLP_HEADERS as authorization=Basic%20…")
+)
+
+// A name or value that is none in HTTP would be refused by the client, in words that show it.
+const headers = redacted(
+  pairs(
+    "headers like authorization=Bearer%20…,x-tenant=a, percent-encoded",
+    (name, value) => /^[\w!#$%&'*+.^`|~-]+$/.test(name) && /^[\t\x20-\x7e]*$/.test(value)
+  )
+)
+
+const otlpMeaning = (what: string) => `the same for traces alone; ${what} comes first`
+
 /** All variables, in the order of the documentation. */
 export const settings = {
   databaseUrl: setting({
@@ -371,6 +454,124 @@ export const settings = {
     ),
     fallback: { text: "`pretty` on a terminal, else `json`", value: Option.none() },
     meaning: "for people, or one JSON object per line"
+  }),
+  otelDisabled: setting({
+    name: "OTEL_SDK_DISABLED",
+    schema: flag,
+    fallback: { text: "false", value: false },
+    meaning: "export no spans, whatever the variables below say"
+  }),
+  traceExporter: setting<(typeof traceExporters)[number]>({
+    name: "OTEL_TRACES_EXPORTER",
+    schema: oneOf(traceExporters),
+    fallback: { text: "otlp", value: "otlp" },
+    meaning: "`none` exports no spans"
+  }),
+  otlpEndpoint: setting({
+    name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+    secret: true,
+    schema: collector,
+    fallback: { text: "none: no spans are exported", value: Option.none() },
+    meaning: "collector that takes OTLP over HTTP, like `http://localhost:4318`; spans go to `/v1/traces` below it"
+  }),
+  otlpTracesEndpoint: setting({
+    name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    secret: true,
+    schema: collector,
+    fallback: { text: "`OTEL_EXPORTER_OTLP_ENDPOINT`", value: Option.none() },
+    meaning: "whole URL that spans go to"
+  }),
+  otlpHeaders: setting({
+    name: "OTEL_EXPORTER_OTLP_HEADERS",
+    secret: true,
+    schema: headers,
+    fallback: { text: "none", value: Option.none() },
+    meaning: "headers for the collector"
+  }),
+  otlpTracesHeaders: setting({
+    name: "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+    secret: true,
+    schema: headers,
+    fallback: { text: "`OTEL_EXPORTER_OTLP_HEADERS`", value: Option.none() },
+    meaning: otlpMeaning("it")
+  }),
+  otlpProtocol: setting<(typeof otlpProtocols)[number]>({
+    name: "OTEL_EXPORTER_OTLP_PROTOCOL",
+    schema: oneOf(otlpProtocols),
+    fallback: { text: "http/protobuf", value: "http/protobuf" },
+    meaning: "how spans are written"
+  }),
+  otlpTracesProtocol: setting<Option.Option<(typeof otlpProtocols)[number]>>({
+    name: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    schema: optional(oneOf(otlpProtocols)),
+    fallback: { text: "`OTEL_EXPORTER_OTLP_PROTOCOL`", value: Option.none() },
+    meaning: otlpMeaning("it")
+  }),
+  otlpCompression: setting<(typeof otlpCompressions)[number]>({
+    name: "OTEL_EXPORTER_OTLP_COMPRESSION",
+    schema: oneOf(otlpCompressions),
+    fallback: { text: "none", value: "none" },
+    meaning: "how requests to the collector are compressed"
+  }),
+  otlpTracesCompression: setting<Option.Option<(typeof otlpCompressions)[number]>>({
+    name: "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+    schema: optional(oneOf(otlpCompressions)),
+    fallback: { text: "`OTEL_EXPORTER_OTLP_COMPRESSION`", value: Option.none() },
+    meaning: otlpMeaning("it")
+  }),
+  otlpTimeout: setting({
+    name: "OTEL_EXPORTER_OTLP_TIMEOUT",
+    schema: milliseconds(600_000),
+    fallback: { text: "10000", value: Duration.seconds(10) },
+    meaning: "longest wait for the collector's answer, in milliseconds"
+  }),
+  otlpTracesTimeout: setting<Option.Option<Duration.Duration>>({
+    name: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    schema: optional(milliseconds(600_000)),
+    fallback: { text: "`OTEL_EXPORTER_OTLP_TIMEOUT`", value: Option.none() },
+    meaning: otlpMeaning("it")
+  }),
+  otelServiceName: setting<Option.Option<string>>({
+    name: "OTEL_SERVICE_NAME",
+    schema: optional(text("a name", (name) => name.length <= 255)),
+    fallback: { text: "`service.name` of `OTEL_RESOURCE_ATTRIBUTES`, else kickoff", value: Option.none() },
+    meaning: "what this service is called in traces"
+  }),
+  otelResourceAttributes: setting({
+    name: "OTEL_RESOURCE_ATTRIBUTES",
+    schema: pairs("attributes like deployment.environment.name=production,host.name=a, percent-encoded", () => true),
+    fallback: { text: "none", value: "" },
+    meaning: "what else traces say of this process"
+  }),
+  traceSampler: setting<(typeof samplers)[number]>({
+    name: "OTEL_TRACES_SAMPLER",
+    schema: oneOf(samplers),
+    fallback: { text: "parentbased_always_on", value: "parentbased_always_on" },
+    meaning: "of which traces spans are exported; `parentbased_…` follows whoever has begun a trace"
+  }),
+  traceSamplerShare: setting({
+    name: "OTEL_TRACES_SAMPLER_ARG",
+    schema: share,
+    fallback: { text: "1", value: 1 },
+    meaning: "share of all traces for `traceidratio` and `parentbased_traceidratio`"
+  }),
+  spanDelay: setting({
+    name: "OTEL_BSP_SCHEDULE_DELAY",
+    schema: milliseconds(600_000),
+    fallback: { text: "5000", value: Duration.seconds(5) },
+    meaning: "how often spans are sent, in milliseconds"
+  }),
+  spanBatchSize: setting({
+    name: "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    schema: integer(1, 100_000),
+    fallback: { text: "512", value: 512 },
+    meaning: "most spans in one request; that many are sent at once"
+  }),
+  spanQueueSize: setting({
+    name: "OTEL_BSP_MAX_QUEUE_SIZE",
+    schema: integer(1, 1_000_000),
+    fallback: { text: "2048", value: 2048 },
+    meaning: "most spans that wait for the collector; more are dropped"
   })
 }
 

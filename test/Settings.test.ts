@@ -1,6 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Context, Duration, Effect, Layer, Option, Redacted } from "effect"
-import { logFormats, logLevels, roles, Settings, settings } from "../src/Settings.ts"
+import {
+  logFormats,
+  logLevels,
+  otlpCompressions,
+  otlpProtocols,
+  roles,
+  samplers,
+  Settings,
+  settings,
+  toPairs,
+  traceExporters
+} from "../src/Settings.ts"
 
 type Environment = Readonly<Record<string, string>>
 
@@ -29,7 +40,26 @@ const defaults: Settings["Service"] = {
   maxAttempts: 8,
   retention: Duration.days(30),
   logLevel: "info",
-  logFormat: Option.none()
+  logFormat: Option.none(),
+  otelDisabled: false,
+  traceExporter: "otlp",
+  otlpEndpoint: Option.none(),
+  otlpTracesEndpoint: Option.none(),
+  otlpHeaders: Option.none(),
+  otlpTracesHeaders: Option.none(),
+  otlpProtocol: "http/protobuf",
+  otlpTracesProtocol: Option.none(),
+  otlpCompression: "none",
+  otlpTracesCompression: Option.none(),
+  otlpTimeout: Duration.seconds(10),
+  otlpTracesTimeout: Option.none(),
+  otelServiceName: Option.none(),
+  otelResourceAttributes: "",
+  traceSampler: "parentbased_always_on",
+  traceSamplerShare: 1,
+  spanDelay: Duration.seconds(5),
+  spanBatchSize: 512,
+  spanQueueSize: 2048
 }
 
 const names = Object.values(settings).map(({ name }) => name)
@@ -188,6 +218,105 @@ const cases: ReadonlyArray<{
       [format.toUpperCase(), Option.some(format)]
     ]),
     bad: ["xml", "text"]
+  },
+  {
+    name: "OTEL_SDK_DISABLED",
+    member: "otelDisabled",
+    good: [
+      ["true", true],
+      ["False", false]
+    ],
+    bad: ["yes", "1"]
+  },
+  {
+    name: "OTEL_TRACES_EXPORTER",
+    member: "traceExporter",
+    good: traceExporters.map((exporter) => [exporter, exporter]),
+    bad: ["zipkin", "otlp,console"]
+  },
+  {
+    name: "OTEL_EXPORTER_OTLP_PROTOCOL",
+    member: "otlpProtocol",
+    good: otlpProtocols.map((protocol) => [protocol, protocol]),
+    bad: ["grpc", "http"]
+  },
+  {
+    name: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    member: "otlpTracesProtocol",
+    good: otlpProtocols.map((protocol) => [protocol, Option.some(protocol)]),
+    bad: ["grpc", "http"]
+  },
+  {
+    name: "OTEL_EXPORTER_OTLP_COMPRESSION",
+    member: "otlpCompression",
+    good: otlpCompressions.map((compression) => [compression, compression]),
+    bad: ["zstd", "true"]
+  },
+  {
+    name: "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
+    member: "otlpTracesCompression",
+    good: otlpCompressions.map((compression) => [compression, Option.some(compression)]),
+    bad: ["zstd", "true"]
+  },
+  {
+    name: "OTEL_EXPORTER_OTLP_TIMEOUT",
+    member: "otlpTimeout",
+    good: [["1500", Duration.millis(1500)]],
+    bad: ["0", "10s", "1.5", "600001"]
+  },
+  {
+    name: "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+    member: "otlpTracesTimeout",
+    good: [["1500", Option.some(Duration.millis(1500))]],
+    bad: ["0", "10s", "1.5", "600001"]
+  },
+  {
+    name: "OTEL_SERVICE_NAME",
+    member: "otelServiceName",
+    good: [["clock of games", Option.some("clock of games")]],
+    bad: ["x".repeat(256)]
+  },
+  {
+    name: "OTEL_RESOURCE_ATTRIBUTES",
+    member: "otelResourceAttributes",
+    good: [["deployment.environment.name=a%20b, host.name=c", "deployment.environment.name=a%20b, host.name=c"]],
+    bad: ["production", "=a", "a=%zz"]
+  },
+  {
+    name: "OTEL_TRACES_SAMPLER",
+    member: "traceSampler",
+    good: samplers.map((sampler) => [sampler, sampler]),
+    bad: ["jaeger_remote", "always"]
+  },
+  {
+    name: "OTEL_TRACES_SAMPLER_ARG",
+    member: "traceSamplerShare",
+    good: [
+      ["0", 0],
+      ["1", 1],
+      ["1.0", 1],
+      ["0.25", 0.25],
+      [".5", 0.5]
+    ],
+    bad: ["2", "1.1", "-0.5", "25%", "1e-3", "half"]
+  },
+  {
+    name: "OTEL_BSP_SCHEDULE_DELAY",
+    member: "spanDelay",
+    good: [["100", Duration.millis(100)]],
+    bad: ["0", "5s", "600001"]
+  },
+  {
+    name: "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    member: "spanBatchSize",
+    good: [["1", 1]],
+    bad: ["0", "100001", "all"]
+  },
+  {
+    name: "OTEL_BSP_MAX_QUEUE_SIZE",
+    member: "spanQueueSize",
+    good: [["1000000", 1_000_000]],
+    bad: ["0", "1000001", "all"]
   }
 ]
 
@@ -236,6 +365,18 @@ const addresses = [
       "amqps://kickoff:s3cret@broker?verify=verify_none"
     ]
   },
+  ...(["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] as const).map((name, index) => ({
+    name,
+    member: index === 0 ? ("otlpEndpoint" as const) : ("otlpTracesEndpoint" as const),
+    good: ["http://localhost:4318", "https://collector.example/otlp?key=s3cret"],
+    bad: ["localhost:4318", "grpc://collector/s3cret", "https://kickoff:s3cret@collector", "http://s3cret@collector"]
+  })),
+  ...(["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"] as const).map((name, index) => ({
+    name,
+    member: index === 0 ? ("otlpHeaders" as const) : ("otlpTracesHeaders" as const),
+    good: ["authorization=Bearer%20s3cret", "x-tenant=a,x-key=s3cret,"],
+    bad: ["s3cret", "=s3cret", "x-key=s3cret%zz", "x key=s3cret", "x-key=s3cret%0a", "x-key=s3crèt"]
+  })),
   // Any text will do here: whoever uses the keys reads them.
   { name: "KICKOFF_API_KEYS", member: "apiKeys", good: ['[{"name":"s3cret"}]'], bad: [] }
 ] as const
@@ -307,6 +448,15 @@ describe("the settings", () => {
         })
     )
   }
+
+  it("read pairs as OpenTelemetry writes them: percent-encoded, with commas between them", () => {
+    assert.deepStrictEqual(
+      toPairs(" authorization = Bearer%20a%3D%2C , x-empty=,,y=a=b"),
+      Option.some({ authorization: "Bearer a=,", "x-empty": "", y: "a=b" })
+    )
+    assert.deepStrictEqual(toPairs(""), Option.some({}))
+    assert.deepStrictEqual(toPairs("a"), Option.none())
+  })
 
   it.effect("name one bad variable also when another is good", () =>
     Effect.gen(function* () {

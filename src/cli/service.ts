@@ -21,6 +21,7 @@ import * as Retention from "../ledger/Retention.ts"
 import { Health } from "../observability/Health.ts"
 import * as Logging from "../observability/logging.ts"
 import { ProcessMetrics } from "../observability/ProcessMetrics.ts"
+import * as Tracing from "../observability/tracing.ts"
 import { DatabaseMetrics } from "../operations/DatabaseMetrics.ts"
 import { DatabaseMetricsRepository } from "../operations/DatabaseMetricsRepository.ts"
 import { Pauses } from "../operations/Pauses.ts"
@@ -170,7 +171,8 @@ const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
           Layer.provide(steadySession(addresses, "metrics"))
         )
       ),
-      Layer.provide(readiness)
+      Layer.provide(readiness),
+      Layer.provide(Tracing.requests)
     ),
     LedgerRepository.layer
   ).pipe(
@@ -267,7 +269,7 @@ export const service = Effect.gen(function* () {
     yield* Effect.logInfo(`Database: ${addresses.description}`)
     for (const name of yield* bringUpToDate(addresses, settings.migrate)) yield* Effect.logInfo(`Applied ${name}`)
     return yield* Effect.provide(serve(addresses), layer(addresses, keys))
-  }).pipe(Effect.scoped, Effect.onExit(logEnd), Effect.catchCause(logReason))
+  }).pipe(Effect.scoped, Effect.provide(Tracing.layer), Effect.onExit(logEnd), Effect.catchCause(logReason))
 }).pipe(
   Effect.scoped,
   Effect.provide(Logging.layer),

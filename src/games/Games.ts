@@ -171,11 +171,13 @@ export class Games extends Context.Service<
       return Games.of({
         create: Effect.fn("Games.create")(function* (game: NewGame, key?: string) {
           yield* requireGuild(game.guild_id)
-          return yield* key === undefined
+          const created = yield* key === undefined
             ? creating.withPermit(
                 Effect.onExit(repository.create(toColumns(game), Option.none()), () => signal.committed)
               )
             : write(createOnce(game, key))
+          yield* spanIsOf(created.id)
+          return created
         }),
         get: Effect.fn("Games.get")(find),
         list: Effect.fn("Games.list")(function* (filter: GameFilter) {
@@ -186,17 +188,25 @@ export class Games extends Context.Service<
           return yield* read(repository.schedule(id))
         }),
         edit: Effect.fn("Games.edit")((id: GameId, patch: GamePatch, expected?: ExpectedVersions) =>
-          write(edit(id, patch, expected))
+          Effect.andThen(spanIsOf(id), write(edit(id, patch, expected)))
         ),
         cancel: Effect.fn("Games.cancel")((id: GameId, expected?: ExpectedVersions) =>
           // It is no change of the guild.
-          Effect.catchTag(write(edit(id, { status: "CANCELLED" }, expected)), "GuildForbidden", Effect.die)
+          Effect.andThen(
+            spanIsOf(id),
+            Effect.catchTag(write(edit(id, { status: "CANCELLED" }, expected)), "GuildForbidden", Effect.die)
+          )
         ),
-        remove: Effect.fn("Games.remove")((id: GameId, expected?: ExpectedVersions) => write(remove(id, expected)))
+        remove: Effect.fn("Games.remove")((id: GameId, expected?: ExpectedVersions) =>
+          Effect.andThen(spanIsOf(id), write(remove(id, expected)))
+        )
       })
     })
   ).pipe(Layer.provide(GameRepository.layer))
 }
+
+/** Says of the current span which game it is about. */
+const spanIsOf = (id: GameId) => Effect.annotateCurrentSpan("kickoff.game_id", id)
 
 /** What a transaction answers, and whether it wrote events. */
 interface Change<A> {

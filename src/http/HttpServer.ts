@@ -6,7 +6,7 @@
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
-import { HttpRouter, HttpServer as EffectHttpServer, HttpServerResponse } from "effect/http"
+import { HttpMiddleware, HttpRouter, HttpServer as EffectHttpServer, HttpServerResponse } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { createServer, type Server } from "node:http"
 import { hideKeys } from "../observability/secrets.ts"
@@ -60,6 +60,7 @@ export class HttpServer extends Context.Service<
         return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
           Layer.provideMerge(bound(server)),
           Layer.provide(cutConnections),
+          Layer.provide(spansOfRequests),
           Layer.provide(
             NodeHttpServer.layer(() => server, {
               host: httpHost,
@@ -97,6 +98,8 @@ const makeServer = (limits: ConnectionLimits): Server => {
   // First of all who see a request: a key in a URL gets no further, neither into logs nor into traces.
   server.on("request", (request) => {
     if (request.url !== undefined) request.url = hideKeys(request.url)
+    const { "user-agent": agent } = request.headers
+    if (agent !== undefined) request.headers["user-agent"] = hideKeys(agent)
   })
   return answerClientErrors(server)
 }
@@ -131,11 +134,22 @@ const docs = HttpRouter.use((router) => {
   )
 })
 
+const matchApi = makeMatchPath(Api, [descriptionPath, docsPath])
+
 const apiRoutes = (deadline: Duration.Duration) =>
   Layer.mergeAll(HttpApiBuilder.layer(Api, { openapiPath: descriptionPath }), docs).pipe(
     Layer.provide([GamesHandlers.layer, DeadLettersHandlers.layer, PausesHandlers.layer, OperationsHandlers.layer]),
-    Layer.provide(Edge.layer({ matchPath: makeMatchPath(Api, [descriptionPath, docsPath]), deadline }))
+    Layer.provide(Edge.layer({ matchPath: matchApi, deadline }))
   )
+
+/** Which requests have spans, and their names: those of the API alone, since probes and scrapes come without end. */
+const spansOfRequests = Layer.mergeAll(
+  Layer.succeed(HttpMiddleware.TracerDisabledWhen, ({ url }) => !url.startsWith("/v1/")),
+  Layer.succeed(HttpMiddleware.SpanNameGenerator, ({ method, url }) => {
+    const [route] = matchApi(url)
+    return route === undefined ? method : `${method} ${route.template}`
+  })
+)
 
 const processRoutes = (deadline: Duration.Duration) =>
   HttpApiBuilder.layer(ProcessApi).pipe(

@@ -70,8 +70,8 @@ const hasGoodHost = ({ headers, source }: HttpServerRequest.HttpServerRequest): 
     ? source instanceof IncomingMessage && source.httpVersion === "1.0"
     : !headers["host"].includes(",")
 
-/** Runs in the trace that the client says it is in. Where spans are exported the request's own span is in that already. */
-const inTrace =
+/** Runs in the trace that the client says it is in. A request that has a span of its own is in that trace already. */
+const inClientsTrace =
   ({ headers }: HttpServerRequest.HttpServerRequest) =>
   <A, E, R>(app: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.contextWith((context: Context.Context<R>) =>
@@ -99,9 +99,7 @@ export const layer = ({
         const routes = matchPath(request.url)
         const started = yield* Clock.monotonicTimeNanos
         const response = yield* (
-          hasGoodHost(request)
-            ? inTrace(request)(app)
-            : Effect.succeed(toProblem(400, "Expected the header Host, once"))
+          hasGoodHost(request) ? app : Effect.succeed(toProblem(400, "Expected the header Host, once"))
         ).pipe(
           Effect.timeoutOrElse({
             duration: deadline,
@@ -111,7 +109,8 @@ export const layer = ({
           Effect.interruptible,
           Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
           Effect.catchCause((cause) => answerCause(cause, request, methodsOf(routes))),
-          Effect.map(rewrite)
+          Effect.map(rewrite),
+          inClientsTrace(request)
         )
         const seconds = Number((yield* Clock.monotonicTimeNanos) - started) / 1e9
         const route = routes[0]?.template ?? "unknown"

@@ -226,6 +226,14 @@ export const databaseMetricsErrors = counter("kickoff_database_metrics_errors_to
   labels: { error: "the error's tag" }
 })
 
+// --- traces ---------------------------------------------------------------------------------------------------------
+
+export const spanBatches = counter("kickoff_span_batches_total", {
+  description:
+    "Batches of spans by what became of them: taken by the collector, or dropped because it was away or slow",
+  labels: { outcome: ["delivered", "dropped"] }
+})
+
 // --- HTTP -----------------------------------------------------------------------------------------------------------
 
 const httpLabels = { method: "the method, or other", route: "the route with its parameters' names, or unknown" }

@@ -1,11 +1,13 @@
 /**
  * Log lines on standard output: one JSON object each, or one readable line each, without secrets.
  *
- * Fields of a JSON line are stable: `timestamp`, `level`, `message`, then annotations such as `game_id`, then `error`.
+ * Fields of a JSON line are stable: `timestamp`, `level`, `message`, then annotations such as `game_id`, then `error`; within
+ * a trace also `trace_id` and `span_id`.
  * Only the last word of a process that fails goes to standard error, see {@link logFailure}.
  */
 import { Cause, Effect, Layer, Logger, type LogLevel, Option, References } from "effect"
 import { hideKeys } from "./secrets.ts"
+import { knownSpan } from "./traceContext.ts"
 import { type logFormats, type logLevels, Settings } from "../Settings.ts"
 
 type Level = (typeof logLevels)[number]
@@ -64,10 +66,16 @@ const toEntry = ({ cause, date, fiber, logLevel, message }: Logger.Options<unkno
   }
 }
 
+/** Where in which trace something is said. */
+const traceOf = ({ fiber }: Logger.Options<unknown>) => {
+  const span = knownSpan(fiber.context)
+  return span === undefined ? {} : { trace_id: span.traceId, span_id: span.spanId }
+}
+
 /** One JSON object; a field never takes the place of one of the three that always come. */
 export const formatJson = (options: Logger.Options<unknown>): string => {
   const { fields, level, message, timestamp } = toEntry(options)
-  const others = without(fields, ["timestamp", "level", "message"])
+  const others = { ...without(fields, ["timestamp", "level", "message"]), ...traceOf(options) }
   return Option.getOrElse(toJson({ timestamp, level, message, ...others }), () =>
     toText({ timestamp, level, message, fields: toText(others) })
   )

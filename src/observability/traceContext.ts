@@ -29,6 +29,10 @@ export const toTraceparent = ({ sampled, spanId, traceId }: Tracer.AnySpan): str
 export const fromTraceparent = (traceparent: string): Option.Option<Tracer.ExternalSpan> =>
   HttpTraceContext.w3c(Headers.fromRecordUnsafe({ traceparent }))
 
+/** The span that a `traceparent` speaks of, if its trace is recorded. */
+export const recordedSpan = (traceparent: string | null): Option.Option<Tracer.ExternalSpan> =>
+  traceparent === null ? Option.none() : Option.filter(fromTraceparent(traceparent), ({ sampled }) => sampled)
+
 /** The nearest span in a context that somebody can find: one of ours that is exported, or somebody else's. */
 export const knownSpan = (context: Context.Context<never>): Tracer.AnySpan | undefined => {
   const exported = Context.get(context, SpanExport) !== undefined
@@ -38,6 +42,15 @@ export const knownSpan = (context: Context.Context<never>): Tracer.AnySpan | und
       : span
   return nearest(Context.getOrUndefined(context, Tracer.ParentSpan))
 }
+
+/** Runs an effect in the trace of a `traceparent`, if that is one. */
+export const inTrace =
+  (traceparent: string | null) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Option.match(Option.flatMap(Option.fromNullOr(traceparent), fromTraceparent), {
+      onNone: () => effect,
+      onSome: (span) => Effect.provideService(effect, Tracer.ParentSpan, span)
+    })
 
 /** The `traceparent` of what is going on; null outside any trace. */
 export const currentTraceparent: Effect.Effect<string | null> = Effect.contextWith(

@@ -10,6 +10,7 @@ import { GameEventType } from "../domain/GameEvent.ts"
 import { type PublishError, Publisher } from "../messaging/Publisher.ts"
 import { Health } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
+import { inTrace, SpanExport } from "../observability/traceContext.ts"
 import { channels } from "../postgres/channels.ts"
 import { isAnswer } from "../postgres/Database.ts"
 import { deafPoll, Listener } from "../postgres/Listener.ts"
@@ -18,6 +19,7 @@ import { heartbeat, keepSession } from "../postgres/Session.ts"
 import { Settings } from "../Settings.ts"
 import { firstWaiting, OutboxRepository, type WaitingEvent } from "./OutboxRepository.ts"
 import { OutboxSignal } from "./OutboxSignal.ts"
+import { tracePublishing } from "./publishTrace.ts"
 import { relayLock } from "./relayLock.ts"
 
 /** Most events that are read, and so under way, at once. */
@@ -51,6 +53,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   const signal = yield* OutboxSignal
   const listener = yield* Listener
   const health = yield* Health
+  const tracer = (yield* SpanExport)?.recorded
   const beat = (next: Duration.Duration) => health.beat("outbox", Duration.sum(next, silence))
   const progress = (made: boolean) => health.progress("outbox", made)
   const { waitOut } = makeOutages("outbox", Effect.andThen(beat(Duration.zero), progress(true)))
@@ -65,15 +68,19 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
     const clock = yield* Clock.Clock
     const began = clock.monotonicTimeNanosUnsafe()
     const confirmed: Array<WaitingEvent> = []
+    const tracing = tracer === undefined ? undefined : tracePublishing(tracer, clock, settings)
+    const sent = tracing === undefined ? events : events.map(tracing.begin)
     const failed = yield* publisher.publish(
-      byGame(events).map((game) => game.slice(0, perGame)),
+      byGame(sent).map((game) => game.slice(0, perGame)),
       (event) => {
         confirmed.push(event)
+        tracing?.confirmed(event)
         if (event.due_ms_ago === null) return
         const elapsed = Duration.nanos(clock.monotonicTimeNanosUnsafe() - began)
         latenessOf.get(event.type)?.updateUnsafe((event.due_ms_ago + Duration.toMillis(elapsed)) / 1000, context)
       }
     )
+    for (const { error, event } of failed) tracing?.failed(event, error)
     return { confirmed, failed }
   })
 
@@ -91,7 +98,8 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
         event_id: event.event_id,
         type: event.type,
         attempt: refused.attempts
-      })
+      }),
+      inTrace(event.traceparent)
     )
   })
 

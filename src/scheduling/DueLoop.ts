@@ -9,6 +9,7 @@ import { Array, Clock, Duration, Effect, LogLevel, Metric, Option, Queue, Schedu
 import type { SqlError } from "effect/sql"
 import { Health, type Loop } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
+import { inTrace, SpanExport } from "../observability/traceContext.ts"
 import { uptimeMillis } from "../observability/uptime.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import { channels } from "../postgres/channels.ts"
@@ -17,6 +18,7 @@ import { classify } from "../postgres/failures.ts"
 import { deafPoll, type Hint, Listener } from "../postgres/Listener.ts"
 import { makeOutages, tagOf } from "../postgres/outages.ts"
 import { Settings } from "../Settings.ts"
+import { traceBatch, traceFailure } from "./batchTrace.ts"
 import type { DueRepository, DueRow, From, LeftRow, Look, Processed } from "./DueRepository.ts"
 
 /** What ended a wait. `start` is the first look of all, `contended` a pause because others hold what is due. */
@@ -53,6 +55,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   const health = yield* Health
   const listener = yield* Listener
   const signal = yield* OutboxSignal
+  const tracer = (yield* SpanExport)?.recorded
   const loop: Loop = repository.kind === "status-transition" ? "status-transitions" : "notifications"
   const beat = (next: Duration.Duration) => health.beat(loop, Duration.sum(next, slack))
   const progress = (made: boolean) => health.progress(loop, made)
@@ -76,10 +79,12 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
     }
     const debug = yield* LogLevel.isEnabled("Debug")
     for (const row of rows) {
-      if (row.outcome === "parked") yield* logParked(row, "it can never be applied, see its dead letter")
-      else if (debug) {
+      if (row.outcome === "parked") {
+        yield* logParked(row, "it can never be applied, see its dead letter").pipe(inTrace(row.traceparent))
+      } else if (debug) {
         yield* Effect.logDebug(`${row.target}: ${row.outcome}`).pipe(
-          Effect.annotateLogs({ game_id: row.game_id, due_at: row.due_at, lateness_ms: row.lateness_ms })
+          Effect.annotateLogs({ game_id: row.game_id, due_at: row.due_at, lateness_ms: row.lateness_ms }),
+          inTrace(row.traceparent)
         )
       }
     }
@@ -105,12 +110,18 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       const began = yield* Clock.monotonicTimeNanos
       const rows = yield* Effect.tapError(apply, () => Effect.sync(() => (mayHaveTold = true)))
       const elapsed = Duration.nanos((yield* Clock.monotonicTimeNanos) - began)
+      const ended = yield* Clock.currentTimeNanos
       if (rows.length > 0) {
         yield* signal.committed
         yield* Metric.update(batchSeconds, Duration.toSeconds(elapsed))
         yield* Metric.update(batchRows, rows.length)
         yield* report(rows, elapsed)
         yield* beat(Duration.zero)
+        if (tracer !== undefined) {
+          // The relay need not wait for that.
+          yield* Effect.yieldNow
+          traceBatch(tracer, repository.kind, rows, { began: ended - Duration.toNanosUnsafe(elapsed), ended })
+        }
       }
       return rows.length
     }).pipe(Effect.uninterruptible)
@@ -127,15 +138,22 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       }),
       1
     )
-    if (failed.parked) yield* logParked(failed, `${failure.message} (attempt ${failed.attempts}, the last)`)
-    else {
+    if (tracer !== undefined) {
+      traceFailure(tracer, repository.kind, failed, yield* Clock.currentTimeNanos, failure.message)
+    }
+    if (failed.parked) {
+      yield* logParked(failed, `${failure.message} (attempt ${failed.attempts}, the last)`).pipe(
+        inTrace(failed.planned_in)
+      )
+    } else {
       yield* Effect.logWarning(`A ${repository.kind} failed and is tried again: ${failure.message}`).pipe(
         Effect.annotateLogs({
           game_id: failed.game_id,
           transition_time: failed.due_at,
           target_status: failed.target,
           attempt: failed.attempts
-        })
+        }),
+        inTrace(failed.planned_in)
       )
     }
   })

@@ -32,6 +32,10 @@ export interface Processed {
   readonly outcome: Outcome
   /** From the due time to the statement, by the database's clock, ms. */
   readonly lateness_ms: number
+  /** The `traceparent` of whoever planned the row. */
+  readonly planned_in: string | null
+  /** That of what was done with the row, which the event carries; the same where no spans are exported. */
+  readonly traceparent: string | null
 }
 
 /**
@@ -101,4 +105,6 @@ export interface FailedRow {
   readonly due_at: string
   readonly attempts: number
   readonly parked: boolean
+  /** The `traceparent` of whoever planned the row. */
+  readonly planned_in: string | null
 }

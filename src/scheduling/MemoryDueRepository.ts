@@ -94,7 +94,9 @@ const make = (): MemorySchedule["Service"] => {
           target: "IN_PROGRESS",
           due_at: String(row.due),
           outcome: "applied",
-          lateness_ms: now - row.due
+          lateness_ms: now - row.due,
+          planned_in: null,
+          traceparent: null
         }
       })
     )
@@ -180,7 +182,8 @@ const make = (): MemorySchedule["Service"] => {
                 target: "IN_PROGRESS",
                 due_at: wanted.due,
                 attempts: row.attempts,
-                parked
+                parked,
+                planned_in: null
               }
             }
           )

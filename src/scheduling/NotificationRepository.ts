@@ -7,10 +7,11 @@
 import { Context, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import { Replica } from "../observability/Replica.ts"
+import { SpanExport } from "../observability/traceContext.ts"
 import { gameEventData, instantText } from "../outbox/gameEventData.ts"
 import { channels } from "../postgres/channels.ts"
 import type { DueRepository, Processed } from "./DueRepository.ts"
-import { makeScheduleRepository, recordBatch } from "./ScheduleRepository.ts"
+import { makeScheduleRepository, ownTraceparent, recordBatch } from "./ScheduleRepository.ts"
 
 export class NotificationRepository extends Context.Service<NotificationRepository, DueRepository>()(
   "kickoff/scheduling/NotificationRepository"
@@ -20,6 +21,7 @@ export class NotificationRepository extends Context.Service<NotificationReposito
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const replica = yield* Replica
+      const traceparent = ownTraceparent(sql, (yield* SpanExport) !== undefined)
       return yield* makeScheduleRepository({
         kind: "notification",
         channel: channels.notifications,
@@ -52,7 +54,8 @@ export class NotificationRepository extends Context.Service<NotificationReposito
             WHERE row.id = judged.id
           ), told AS (
             INSERT INTO outbox (event_id, game_id, type, due_at, traceparent, data)
-            SELECT judged.event_id, game.id, 'game.reminder_due', judged.notification_time, judged.traceparent,
+            SELECT judged.event_id, game.id, 'game.reminder_due', judged.notification_time,
+              ${traceparent},
               ${gameEventData(
                 sql,
                 sql`,
@@ -74,7 +77,8 @@ export class NotificationRepository extends Context.Service<NotificationReposito
             })}
           )
           SELECT id, game_id, reminder_minutes::text AS target, notification_time::text AS due_at, outcome,
-            (extract(epoch FROM clock_timestamp() - notification_time) * 1000)::float8 AS lateness_ms
+            (extract(epoch FROM clock_timestamp() - notification_time) * 1000)::float8 AS lateness_ms,
+            traceparent AS planned_in, ${traceparent} AS traceparent
           FROM judged`,
 
         releaseStalled: Effect.void

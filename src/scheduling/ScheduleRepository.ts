@@ -162,7 +162,7 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
             WHERE hold = 'parked'
           )
           SELECT game_id, ${sql(options.target)}::text AS target, ${due}::text AS due_at, attempts,
-                 hold = 'parked' AS parked
+                 hold = 'parked' AS parked, traceparent AS planned_in
           FROM failed`,
         (rows) => Option.fromNullishOr(rows[0])
       )
@@ -181,6 +181,19 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
     releaseStalled: answered(options.releaseStalled)
   }
 })
+
+/**
+ * An SQL expression for the `traceparent` of what a batch does with the row `judged`: that of whoever planned it, or where
+ * spans are exported, that of the row's own span. The span is made later, under the same id, which is random as the event's.
+ */
+export const ownTraceparent = (sql: SqlClient.SqlClient, exported: boolean): Statement.Fragment =>
+  exported
+    ? sql`
+      CASE WHEN judged.traceparent IS NOT NULL THEN
+        left(judged.traceparent, 36) || left(judged.event_id::text, 8) || right(judged.event_id::text, 8)
+          || right(judged.traceparent, 3)
+      END`
+    : sql`judged.traceparent`
 
 /**
  * The statement that writes a batch into the ledger: one row with parallel arrays. It reads what the kind's statement

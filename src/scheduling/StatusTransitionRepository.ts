@@ -7,10 +7,11 @@
 import { Context, Effect, Layer } from "effect"
 import { SqlClient } from "effect/sql"
 import { Replica } from "../observability/Replica.ts"
+import { SpanExport } from "../observability/traceContext.ts"
 import { gameEventData, instantText } from "../outbox/gameEventData.ts"
 import { channels } from "../postgres/channels.ts"
 import type { DueRepository, Processed } from "./DueRepository.ts"
-import { makeScheduleRepository, recordBatch } from "./ScheduleRepository.ts"
+import { makeScheduleRepository, ownTraceparent, recordBatch } from "./ScheduleRepository.ts"
 
 export class StatusTransitionRepository extends Context.Service<StatusTransitionRepository, DueRepository>()(
   "kickoff/scheduling/StatusTransitionRepository"
@@ -20,6 +21,7 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const replica = yield* Replica
+      const traceparent = ownTraceparent(sql, (yield* SpanExport) !== undefined)
       return yield* makeScheduleRepository({
         kind: "status-transition",
         channel: channels.statusTransitions,
@@ -67,7 +69,7 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
             SET status = judged.target_status, version = game.version + 1, updated_at = now()
             FROM judged
             WHERE judged.outcome = 'applied' AND game.id = judged.game_id
-            RETURNING game.*, judged.transition_time, judged.event_id, judged.traceparent
+            RETURNING game.*, judged.transition_time, judged.event_id, ${traceparent} AS traceparent
           ), executed AS (
             UPDATE game_status_schedule AS row
             SET executed = TRUE, executed_at = clock_timestamp(), outcome = judged.outcome
@@ -112,7 +114,8 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
             })}
           )
           SELECT id, game_id, target_status AS target, transition_time::text AS due_at, outcome,
-            (extract(epoch FROM clock_timestamp() - transition_time) * 1000)::float8 AS lateness_ms
+            (extract(epoch FROM clock_timestamp() - transition_time) * 1000)::float8 AS lateness_ms,
+            traceparent AS planned_in, ${traceparent} AS traceparent
           FROM judged`,
 
         // Scalar subqueries are looked up by index for each row that waits; a join might read whole tables instead.

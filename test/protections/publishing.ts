@@ -255,8 +255,8 @@ export const publishing: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: relay.source,
-        find: "byGame(events).map((game) => game.slice(0, perGame)),",
-        put: "byGame(events),"
+        find: "byGame(sent).map((game) => game.slice(0, perGame)),",
+        put: "byGame(sent),"
       }
     ],
     caughtBy: { [relay.test]: ["does not let a game with thousands of events hold up the others"] }

@@ -1,5 +1,5 @@
 /** Answers the probes and the scrapes. */
-import { Duration, Effect } from "effect"
+import { Duration, Effect, Layer, References } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { PrometheusMetrics } from "effect/observability"
 import { Health } from "../../observability/Health.ts"
@@ -50,4 +50,5 @@ export const layer = HttpApiBuilder.group(
       })
     })
   })
-)
+  // They come all the time, so nothing of what they ask makes a span.
+).pipe(Layer.provide(Layer.succeed(References.TracerEnabled, false)))
