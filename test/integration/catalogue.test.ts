@@ -128,7 +128,7 @@ game_status_schedule: CHECK ((hold = ANY (ARRAY['retry', 'waiting', 'parked'])))
 game_status_schedule: CHECK ((outcome = ANY (ARRAY['applied', 'superseded'])))
 game_status_schedule: CHECK (isfinite(retry_at))
 game_status_schedule: CHECK ((target_status = ANY (ARRAY['SCHEDULED', 'IN_PROGRESS', 'COMPLETED', 'CANCELLED'])))
-game_status_schedule: CHECK ((traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')) NOT VALID
+game_status_schedule: CHECK (((traceparent ~~ '00-________________________________-________________-__') AND (traceparent ~ ('^[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+$' COLLATE "C")))) NOT VALID
 game_status_schedule: CHECK (isfinite(transition_time))
 game_status_schedule: FOREIGN KEY (game_id) REFERENCES game_sessions(id) ON DELETE CASCADE
 game_status_schedule: PRIMARY KEY (id)
@@ -140,11 +140,11 @@ notification_schedule: CHECK ((hold = ANY (ARRAY['retry', 'waiting', 'parked']))
 notification_schedule: CHECK (isfinite(notification_time))
 notification_schedule: CHECK ((outcome = ANY (ARRAY['sent', 'skipped'])))
 notification_schedule: CHECK (isfinite(retry_at))
-notification_schedule: CHECK ((traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')) NOT VALID
+notification_schedule: CHECK (((traceparent ~~ '00-________________________________-________________-__') AND (traceparent ~ ('^[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+$' COLLATE "C")))) NOT VALID
 notification_schedule: FOREIGN KEY (game_id) REFERENCES game_sessions(id) ON DELETE CASCADE
 notification_schedule: PRIMARY KEY (id)
 notification_schedule: UNIQUE (game_id, reminder_minutes)
-outbox: CHECK ((traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$')) NOT VALID
+outbox: CHECK (((traceparent ~~ '00-________________________________-________________-__') AND (traceparent ~ ('^[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+$' COLLATE "C")))) NOT VALID
 outbox: PRIMARY KEY (id)
 pauses: CHECK ((kind = ANY (ARRAY['status-transition', 'notification'])))
 pauses: CHECK (((char_length(reason) >= 1) AND (char_length(reason) <= 500)))

@@ -147,7 +147,14 @@ layer(apiLayer, { excludeTestServices: true })("The trace of a request", (it) =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const id = yield* insertTransition(yield* insertGame(60_000), "IN_PROGRESS", 60_000)
-      for (const bad of ["", "00", `${trace(1)} `, trace(1).toUpperCase(), trace(1).replace("00-", "01-")]) {
+      for (const bad of [
+        "",
+        "00",
+        `${trace(1)} `,
+        trace(1).toUpperCase(),
+        trace(1).replace("00-", "01-"),
+        trace(1).replace("aaa", "a-a")
+      ]) {
         const error = yield* Effect.flip(sql`UPDATE game_status_schedule SET traceparent = ${bad} WHERE id = ${id}`)
         assert.strictEqual(error.reason._tag, "ConstraintError", bad)
       }
