@@ -93,13 +93,13 @@ const follow = Effect.fnUntraced(function* (file: string) {
     const list = yield* readList(current)
     find = finder(toIndex(list))
     text = current
-    yield* Effect.logInfo(`${file} has changed: ${list.length} API keys are good now`)
+    yield* Effect.logInfo(`The API keys have changed, ${list.length} are good now: ${file}`)
   }).pipe(
     Effect.andThen(Effect.sync(() => (complaint = ""))),
     Effect.catchTag("ListUnusable", ({ detail }) => {
       if (detail === complaint) return Effect.void
       complaint = detail
-      return Effect.logError(`${file} cannot be used, the API keys of before stay good: ${detail}`)
+      return Effect.logError(`The API keys of before stay good, their file cannot be used: ${file}: ${detail}`)
     })
   )
   return ApiKeys.of({

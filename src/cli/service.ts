@@ -247,10 +247,9 @@ const logReason = <E>(cause: Cause.Cause<E>) => {
   if (error instanceof Config.ConfigError || error instanceof BadArgument) return Effect.failCause(cause)
   const said = error instanceof Error && !cause.reasons.some(Cause.isDieReason)
   return Effect.andThen(
-    Logging.logFailure(
-      said ? error.message : "A defect ended the process, please report it",
-      said ? Cause.empty : cause
-    ),
+    said
+      ? Logging.logFailure(error.message)
+      : Logging.logFailure("A defect ended the process, please report it", cause),
     Effect.fail(new AlreadyLogged())
   )
 }

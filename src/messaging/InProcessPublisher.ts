@@ -32,7 +32,7 @@ const layer: Layer.Layer<Publisher | InProcessEvents> = Layer.effectContext(
     const run = Effect.runSyncWith(context)
     const publish = publishSequences((committed, settle) => {
       const event = decode(encodeCloudEvent(committed))
-      run(Effect.andThen(PubSub.publish(published, event), Effect.logInfo(describe(event))))
+      run(Effect.andThen(PubSub.publish(published, event), Effect.logInfo(`${event.type} ${describe(event)}`)))
       settle()
       return () => {}
     })
@@ -54,9 +54,9 @@ const decode = (text: string) => JSON.parse(text) as CloudEvent
 
 const isLateness = Schema.is(Schema.Number)
 
-/** `game.started 0b9d… "Friday raid", 3 ms after its time` */
+/** `0b9d… "Friday raid", 3 ms after its time` */
 const describe = (event: CloudEvent): string => {
   const { title, lateness_ms } = event.data
-  const name = `${event.type} ${event.subject} ${JSON.stringify(title ?? "")}`
+  const name = `${event.subject} ${JSON.stringify(title ?? "")}`
   return isLateness(lateness_ms) ? `${name}, ${Math.round(lateness_ms)} ms after its time` : name
 }

@@ -44,7 +44,7 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
       const { rabbitmqUrl, rabbitmqExchange: exchange } = yield* Settings
       if (Option.isNone(rabbitmqUrl)) return yield* new BrokerUnreachable({ detail: "the variable is not set" })
       const url = rabbitmqUrl.value
-      const broker = `RabbitMQ at ${describeUrl(url)}`
+      const address = describeUrl(url)
       const context = yield* Effect.context()
       const fork = Effect.runForkWith(context)
 
@@ -73,14 +73,16 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
         brokerBlocked.updateUnsafe(state === "blocked" ? 1 : 0, context)
         if (status._tag === "open") {
           connected.openUnsafe()
-          if (before === "blocked") fork(Effect.logInfo(`${broker} takes events again`))
+          if (before === "blocked") fork(Effect.logInfo(`RabbitMQ at ${address} takes events again`))
           sendWaiting()
           return
         }
         connected.closeUnsafe()
         obstacle = status._tag === "blocked" ? `it is blocked (${status.reason})` : status.reason.detail
         if (status._tag === "blocked" && before !== "blocked") {
-          fork(Effect.logWarning(`${broker} takes no events now: ${status.reason}. They wait in the outbox`))
+          fork(
+            Effect.logWarning(`RabbitMQ at ${address} takes no events now: ${status.reason}. They wait in the outbox`)
+          )
         }
         for (const { settle } of waiting) settle(new BrokerUnavailable({ detail: obstacle }))
         waiting.clear()
@@ -95,7 +97,7 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
 
       // Whatever became of the start: a finalizer that is registered late leaves the socket open.
       yield* Effect.addFinalizer(() => Effect.suspend(() => link?.close ?? Effect.void))
-      const starting = makeOutage(broker, "cannot be reached yet")
+      const starting = makeOutage(address, "cannot be reached yet")
       yield* open.pipe(
         Effect.tapError((error) => {
           obstacle = error.detail
@@ -109,11 +111,11 @@ const layerWith = (overrides: Partial<RabbitLimits>): Layer.Layer<Publisher, Bro
               new BrokerUnavailable({ detail: `${obstacle}; gave up after ${Duration.format(limits.start)}` })
             )
         }),
-        Effect.mapError(({ detail }) => new BrokerUnreachable({ detail: `${describeUrl(url)}: ${detail}` }))
+        Effect.mapError(({ detail }) => new BrokerUnreachable({ detail: `${address}: ${detail}` }))
       )
-      yield* Effect.logInfo(`${broker} is connected; events go to its exchange ${exchange}`)
+      yield* Effect.logInfo(`RabbitMQ at ${address} is connected; events go to its exchange ${exchange}`)
 
-      const outage = makeOutage(broker, "is away, events wait in the outbox")
+      const outage = makeOutage(address, "is away, events wait in the outbox")
 
       /** Tries until a new link is open. */
       const reconnect = Effect.fnUntraced(function* (earlierAttempts: number) {
@@ -169,7 +171,7 @@ const startSchedule = Schedule.min([Schedule.exponential("50 millis"), Schedule.
 )
 
 /** Says when the broker goes away and when it is back, and every 30 seconds that it is still away. */
-const makeOutage = (broker: string, what: string) => {
+const makeOutage = (address: string, what: "cannot be reached yet" | "is away, events wait in the outbox") => {
   let since: number | undefined
   let said = 0
   let saidDetail = ""
@@ -183,14 +185,16 @@ const makeOutage = (broker: string, what: string) => {
       said = now
       saidDetail = detail
       const lasted = isFirst ? "" : ` (for ${Duration.format(Duration.millis(now - since))})`
-      yield* (someoneMustAct ? Effect.logError : Effect.logWarning)(`${broker} ${what}${lasted}: ${detail}`)
+      yield* (someoneMustAct ? Effect.logError : Effect.logWarning)(
+        `RabbitMQ at ${address} ${what}${lasted}: ${detail}`
+      )
     }),
     over: Effect.gen(function* () {
       if (since === undefined) return
       const lasted = Duration.millis((yield* uptimeMillis) - since)
       since = undefined
       saidDetail = ""
-      yield* Effect.logInfo(`${broker} is back after ${Duration.format(lasted)}`)
+      yield* Effect.logInfo(`RabbitMQ at ${address} is back after ${Duration.format(lasted)}`)
     })
   }
 }

@@ -122,7 +122,7 @@ export const layer: Layer.Layer<never, never, Settings> = Layer.unwrap(
 )
 
 /** Logs why the process ends, to standard error; whatever `LOG_LEVEL` says, because it is the answer to "why?". */
-export const logFailure = (message: string, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+export const logFailure = (message: string, cause: Cause.Cause<unknown> = Cause.empty): Effect.Effect<void> =>
   Effect.logFatal(message, cause).pipe(
     Effect.provideService(References.LogToStderr, true),
     Effect.provideService(References.MinimumLogLevel, "Fatal")

@@ -91,8 +91,11 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
       settings.maxAttempts
     )
     yield* Metric.update(Metric.withAttributes(Metrics.events, { outcome: refused.parked ? "parked" : "refused" }), 1)
-    const log = refused.parked ? Effect.logError : Effect.logWarning
-    yield* log(refused.parked ? `An event was given up. ${error.message}` : `${error.message}; it is tried again`).pipe(
+    yield* (
+      refused.parked
+        ? Effect.logError(`An event was given up: ${error.message}`)
+        : Effect.logWarning(`An event was refused and is tried again: ${error.message}`)
+    ).pipe(
       Effect.annotateLogs({
         game_id: event.game_id,
         event_id: event.event_id,

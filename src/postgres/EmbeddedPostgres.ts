@@ -329,7 +329,9 @@ const make = Effect.fn("EmbeddedPostgres.make")(function* (dataDir: string) {
     Effect.catchTag("PlatformError", (error) => Effect.fail(unusable(error))),
     // The first start decides whether there is a database; later ones are tried until it is back.
     Effect.catch((error) =>
-      Effect.flatMap(Deferred.fail(ready, error), (first) => (first ? Effect.never : Effect.logError(error.message)))
+      Effect.flatMap(Deferred.fail(ready, error), (first) =>
+        first ? Effect.never : Effect.logError(`The embedded PostgreSQL does not start again: ${error.message}`)
+      )
     ),
     Effect.repeat(Schedule.spaced("1 second"))
   )

@@ -7,6 +7,7 @@
  */
 import { Array, Clock, Duration, Effect, LogLevel, Metric, Option, Queue, Schedule } from "effect"
 import type { SqlError } from "effect/sql"
+import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { Health, type Loop } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { inTrace, SpanExport } from "../observability/traceContext.ts"
@@ -82,8 +83,8 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       if (row.outcome === "parked") {
         yield* logParked(row, "it can never be applied, see its dead letter").pipe(inTrace(row.traceparent))
       } else if (debug) {
-        yield* Effect.logDebug(`${row.target}: ${row.outcome}`).pipe(
-          Effect.annotateLogs({ game_id: row.game_id, due_at: row.due_at, lateness_ms: row.lateness_ms }),
+        yield* Effect.logDebug(`A ${repository.kind} was dealt with: ${row.outcome}`).pipe(
+          Effect.annotateLogs({ ...fieldsOf(repository.kind, row), lateness_ms: row.lateness_ms }),
           inTrace(row.traceparent)
         )
       }
@@ -95,7 +96,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
     why: string
   ) =>
     Effect.logError(`A ${repository.kind} was given up: ${why}`).pipe(
-      Effect.annotateLogs({ game_id: row.game_id, transition_time: row.due_at, target_status: row.target })
+      Effect.annotateLogs(fieldsOf(repository.kind, row))
     )
 
   /**
@@ -147,12 +148,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       )
     } else {
       yield* Effect.logWarning(`A ${repository.kind} failed and is tried again: ${failure.message}`).pipe(
-        Effect.annotateLogs({
-          game_id: failed.game_id,
-          transition_time: failed.due_at,
-          target_status: failed.target,
-          attempt: failed.attempts
-        }),
+        Effect.annotateLogs({ ...fieldsOf(repository.kind, failed), attempt: failed.attempts }),
         inTrace(failed.planned_in)
       )
     }
@@ -274,7 +270,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
         if (left !== undefined && stuck && !isSame(saidOf)) {
           saidOf = left
           yield* Effect.logError(`A ${repository.kind} is overdue and nobody holds it, yet it does not get done`).pipe(
-            Effect.annotateLogs({ game_id: left.game_id, transition_time: left.due, target_status: left.target })
+            Effect.annotateLogs(fieldsOf(repository.kind, { ...left, due_at: left.due }))
           )
         }
       })
@@ -341,6 +337,15 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
     })
   )
 })
+
+/** What the log says of a row, under the names that its table has for it. */
+const fieldsOf = (
+  kind: ScheduleKind,
+  row: { readonly game_id: string; readonly target: string; readonly due_at: string }
+) =>
+  kind === "status-transition"
+    ? { game_id: row.game_id, transition_time: row.due_at, target_status: row.target }
+    : { game_id: row.game_id, notification_time: row.due_at, reminder_minutes: Number(row.target) }
 
 /** What came of rows that were applied in parts. */
 interface Apart {

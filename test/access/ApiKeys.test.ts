@@ -126,7 +126,7 @@ describe("the API keys", () => {
       renameSync(`${file}.new`, file)
       yield* lookUntil(() => find(second) !== undefined)
       assert.isUndefined(find(first))
-      assert.deepStrictEqual(lines, [`Info: ${file} has changed: 1 API keys are good now`])
+      assert.deepStrictEqual(lines, [`Info: The API keys have changed, 1 are good now: ${file}`])
     }).pipe(Effect.scoped)
   )
 
@@ -144,7 +144,7 @@ describe("the API keys", () => {
       yield* lookUntil(() => lines.length === 2)
       for (let looks = 0; looks < 3; looks++) yield* lookOnce
       assert.isDefined(find(key))
-      const kept = `Error: ${file} cannot be used, the API keys of before stay good`
+      const kept = `Error: The API keys of before stay good, their file cannot be used: ${file}`
       assert.deepStrictEqual(lines, [`${kept}: Expected a JSON array of API keys`, `${kept}: cannot be read (ENOENT)`])
       writeFileSync(file, "[]")
       yield* lookUntil(() => find(key) === undefined)

@@ -146,7 +146,7 @@ describe.concurrent("a service that exports spans", () => {
       const service = yield* world.start([], { ...exportingTo(collector.url), LOG_LEVEL: "debug" })
       yield* service.post("/v1/games", yield* soon(100), { traceparent })
       const transition = yield* collector.spanOf(named("status-transition"))
-      const [line] = yield* service.output(/^.*"IN_PROGRESS: applied".*$/m)
+      const [line] = yield* service.output(/^.*"A status-transition was dealt with: applied".*$/m)
       assert.deepInclude(JSON.parse(line), { trace_id: client.traceId, span_id: transition.spanId })
       const lines = service.stdout().trim().split("\n")
       assert.isFalse(lines.some((other) => other !== line && other.includes("trace_id")))
