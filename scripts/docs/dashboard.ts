@@ -835,6 +835,14 @@ const processes: ReadonlyArray<Sized> = [
     floor: 0
   }),
   graph({
+    title: "Batches of spans per second",
+    description:
+      "Where spans are exported: taken by the collector, or dropped because it was away or slow. docs/TRACING.md",
+    queries: [perSecond("kickoff_span_batches_total", "outcome", chosen)],
+    unit: "ops",
+    floor: 0
+  }),
+  graph({
     title: "What keeps Node.js busy",
     description: "Open handles and requests under way, by Node.js' name for them.",
     queries: [{ expr: `sum by (type) (nodejs_active_resources{${chosen}})`, legend: "{{type}}" }],
