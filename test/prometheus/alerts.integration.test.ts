@@ -1,18 +1,8 @@
-/**
- * The alerts, as Prometheus evaluates them: each fires when it should and is quiet when it should be.
- *
- * Also the commands of their runbooks, which must do what the page says when somebody is woken.
- */
-import { assert, describe, it, layer } from "@effect/vitest"
+/** The alerts, as Prometheus evaluates them: each fires when it should and is quiet when it should be, to the word. */
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { SqlClient } from "effect/sql"
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { alerts, rulesFile } from "../support/alerts.ts"
+import { alerts, judgeRules, rulesFile } from "../support/alerts.ts"
 import { promtool } from "../support/promtool.ts"
-import { runProgram } from "../support/service.ts"
-import { TestDatabase } from "../support/TestDatabase.ts"
 
 /** Values of series, one every 15 seconds, in promtool's notation: `a+bxn` is a and n more, each greater by b. */
 type Series = Readonly<Record<string, string>>
@@ -693,10 +683,9 @@ const cases: Readonly<Record<string, Case>> = {
   }
 }
 
-/** One test of promtool in its own notation; JSON is YAML. */
+/** One test of promtool in its own notation. */
 const toTest = (alert: (typeof alerts)[number], test: Fires | IsQuiet) => ({
   name: test.when,
-  interval: "15s",
   input_series: Object.entries(test.series).map(([series, values]) => ({ series, values })),
   alert_rule_test: [
     {
@@ -718,19 +707,6 @@ const toTest = (alert: (typeof alerts)[number], test: Fires | IsQuiet) => ({
     }
   ]
 })
-
-const judge = (alert: (typeof alerts)[number], test: Fires | IsQuiet) =>
-  Effect.acquireUseRelease(
-    Effect.sync(() => mkdtempSync(join(tmpdir(), "kickoff-alerts-"))),
-    (folder) =>
-      Effect.promise(() => {
-        const file = join(folder, "tests.yml")
-        const content = { rule_files: [rulesFile], evaluation_interval: "15s", tests: [toTest(alert, test)] }
-        writeFileSync(file, JSON.stringify(content))
-        return promtool(["test", "rules", file])
-      }),
-    (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-  )
 
 describe("the alerting rules", () => {
   it.live("are accepted by promtool without a remark", () =>
@@ -763,7 +739,7 @@ for (const alert of alerts) {
       for (const test of tests) {
         it.live(`${verb} when ${test.when}`, () =>
           Effect.gen(function* () {
-            const { code, output } = yield* judge(alert, test)
+            const { code, output } = yield* judgeRules(toTest(alert, test))
             assert.strictEqual(code, 0, output)
           })
         )
@@ -771,33 +747,3 @@ for (const alert of alerts) {
     }
   })
 }
-
-const page = readFileSync(new URL("../../docs/OPERATIONS.md", import.meta.url), "utf8")
-
-layer(TestDatabase.layer)("The page on operations", (it) => {
-  it.effect("shows SQL that the database understands", () =>
-    Effect.gen(function* () {
-      const sql = yield* SqlClient.SqlClient
-      const blocks = [...page.matchAll(/^```sql\n(.*?)^```$/gms)].map(([, block = ""]) =>
-        block.trim().replace(/;$/, "")
-      )
-      assert.isNotEmpty(blocks)
-      yield* Effect.forEach(blocks, (block) => sql.unsafe(block), { discard: true })
-    })
-  )
-
-  it.effect("names commands that exist", () =>
-    Effect.gen(function* () {
-      const commands = new Set(
-        [...page.matchAll(/(?:^|`)kickoff ((?:[a-z][a-z-]*)(?: (?:list|show|replay|discard))?)/gm)].map(
-          ([, command = ""]) => command
-        )
-      )
-      assert.isNotEmpty(commands)
-      for (const command of commands) {
-        const { code, stderr } = yield* runProgram({ args: [...command.split(" "), "--help"] })
-        assert.strictEqual(code, 0, `${command}: ${stderr}`)
-      }
-    })
-  )
-})

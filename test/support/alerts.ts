@@ -1,8 +1,11 @@
-/** The alerting rules as they are written. */
-import { Schema } from "effect"
+/** The alerting rules as they are written, and Prometheus' own judge of what they say of series. */
+import { Effect, Schema } from "effect"
 import { Yaml } from "effect/encoding"
-import { readFileSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { promtool } from "./promtool.ts"
 
 const file = new URL("../../docker/prometheus/alerts.yml", import.meta.url)
 
@@ -26,3 +29,24 @@ const Rules = Schema.Struct({
 export const alerts: ReadonlyArray<Alert> = Schema.decodeUnknownSync(Rules)(
   Yaml.parse(readFileSync(file, "utf8"))
 ).groups.flatMap(({ rules }) => rules)
+
+/** How far apart scrapes are, and the rules' evaluations, as in `docker/prometheus/prometheus.yml`. */
+export const scrapeSeconds = 15
+
+/** Holds the rules to a test in promtool's notation (https://prometheus.io/docs/prometheus/latest/configuration/unit_testing_rules). */
+export const judgeRules = (test: object) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => mkdtempSync(join(tmpdir(), "kickoff-alerts-"))),
+    (folder) =>
+      Effect.promise(() => {
+        const file = join(folder, "tests.yml")
+        const interval = `${scrapeSeconds}s`
+        // JSON is YAML.
+        writeFileSync(
+          file,
+          JSON.stringify({ rule_files: [rulesFile], evaluation_interval: interval, tests: [{ interval, ...test }] })
+        )
+        return promtool(["test", "rules", file])
+      }),
+    (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+  )

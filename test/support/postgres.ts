@@ -142,6 +142,7 @@ const settings: ServerSettings = {
   fsync: "off",
   full_page_writes: "off",
   max_connections: "200",
+  max_prepared_transactions: "4",
   shared_buffers: "64MB",
   unix_socket_directories: "",
   listen_addresses: "127.0.0.1",
