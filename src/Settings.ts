@@ -498,9 +498,8 @@ export const settings = {
   otlpProtocol: setting<(typeof otlpProtocols)[number]>({
     name: "OTEL_EXPORTER_OTLP_PROTOCOL",
     schema: oneOf(otlpProtocols),
-    // Writing protobuf takes Effect's exporter twice as long, and this process has games to start.
-    fallback: { text: "http/json", value: "http/json" },
-    meaning: "how spans are written; JSON is written in half the time"
+    fallback: { text: "http/protobuf", value: "http/protobuf" },
+    meaning: "how spans are written"
   }),
   otlpTracesProtocol: setting<Option.Option<(typeof otlpProtocols)[number]>>({
     name: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
@@ -571,8 +570,7 @@ export const settings = {
   spanQueueSize: setting({
     name: "OTEL_BSP_MAX_QUEUE_SIZE",
     schema: integer(1, 1_000_000),
-    // OpenTelemetry's 2048 is for work that comes evenly. Games start together, and have two spans each.
-    fallback: { text: "16384", value: 16_384 },
+    fallback: { text: "2048", value: 2048 },
     meaning: "most spans that wait for the collector; more are dropped"
   })
 }

@@ -47,7 +47,7 @@ const defaults: Settings["Service"] = {
   otlpTracesEndpoint: Option.none(),
   otlpHeaders: Option.none(),
   otlpTracesHeaders: Option.none(),
-  otlpProtocol: "http/json",
+  otlpProtocol: "http/protobuf",
   otlpTracesProtocol: Option.none(),
   otlpCompression: "none",
   otlpTracesCompression: Option.none(),
@@ -59,7 +59,7 @@ const defaults: Settings["Service"] = {
   traceSamplerShare: 1,
   spanDelay: Duration.seconds(5),
   spanBatchSize: 512,
-  spanQueueSize: 16_384
+  spanQueueSize: 2048
 }
 
 const names = Object.values(settings).map(({ name }) => name)

@@ -35,6 +35,8 @@ export interface Broker {
   readonly flush: () => Promise<void>
   /** Runs `rabbitmqctl` and answers its standard output. */
   readonly ctl: (...args: ReadonlyArray<string>) => Promise<string>
+  /** The same for any of RabbitMQ's own programs, `rabbitmq-diagnostics` for one. */
+  readonly tool: (program: string, ...args: ReadonlyArray<string>) => Promise<string>
   /** Ends it for good and removes its folder. */
   readonly stop: () => Promise<void>
 }
@@ -233,8 +235,9 @@ const makeLocalBroker = async (server: Server, options: BrokerOptions): Promise<
     await stop()
     throw error
   }
-  const ctl = (...args: ReadonlyArray<string>) =>
-    run(server.ctl, ["-q", "-n", node, ...args], { env, cwd: folder, ...owner })
+  const tool = (program: string, ...args: ReadonlyArray<string>) =>
+    run(join(dirname(server.ctl), program), ["-n", node, ...args], { env, cwd: folder, ...owner })
+  const ctl = (...args: ReadonlyArray<string>) => tool(basename(server.ctl), "-q", ...args)
   return {
     url: `amqp://guest:guest@127.0.0.1:${port}`,
     host: "127.0.0.1",
@@ -244,7 +247,8 @@ const makeLocalBroker = async (server: Server, options: BrokerOptions): Promise<
     start,
     flush: flushWith(ctl),
     stop,
-    ctl
+    ctl,
+    tool
   }
 }
 
@@ -323,7 +327,8 @@ const makeDockerBroker = async (options: BrokerOptions): Promise<Broker> => {
     await stop()
     throw error
   }
-  const ctl = (...args: ReadonlyArray<string>) => docker("exec", name, "rabbitmqctl", "-q", ...args)
+  const tool = (program: string, ...args: ReadonlyArray<string>) => docker("exec", name, program, ...args)
+  const ctl = (...args: ReadonlyArray<string>) => tool("rabbitmqctl", "-q", ...args)
   return {
     url: `amqp://guest:guest@127.0.0.1:${port}`,
     host: "127.0.0.1",
@@ -338,6 +343,7 @@ const makeDockerBroker = async (options: BrokerOptions): Promise<Broker> => {
     },
     flush: flushWith(ctl),
     ctl,
+    tool,
     stop
   }
 }
