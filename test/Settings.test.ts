@@ -47,7 +47,7 @@ const defaults: Settings["Service"] = {
   otlpTracesEndpoint: Option.none(),
   otlpHeaders: Option.none(),
   otlpTracesHeaders: Option.none(),
-  otlpProtocol: "http/protobuf",
+  otlpProtocol: "http/json",
   otlpTracesProtocol: Option.none(),
   otlpCompression: "none",
   otlpTracesCompression: Option.none(),
@@ -59,7 +59,7 @@ const defaults: Settings["Service"] = {
   traceSamplerShare: 1,
   spanDelay: Duration.seconds(5),
   spanBatchSize: 512,
-  spanQueueSize: 2048
+  spanQueueSize: 16_384
 }
 
 const names = Object.values(settings).map(({ name }) => name)

@@ -4,7 +4,20 @@
  * It poses as the HTTP client of Effect's exporter and takes every request at once. Left to a client of the common kind, the
  * exporter would wait without end for a collector that hangs, keep all spans of that time, and say nothing of it.
  */
-import { type Cause, Duration, Effect, Fiber, Layer, Metric, Queue, Redacted, Schedule, Schema, Tracer } from "effect"
+import {
+  type Cause,
+  Duration,
+  Effect,
+  Fiber,
+  Layer,
+  Metric,
+  Queue,
+  Redacted,
+  References,
+  Schedule,
+  Schema,
+  Tracer
+} from "effect"
 import { FetchHttpClient, HttpClient, type HttpClientError, HttpClientRequest, HttpClientResponse } from "effect/http"
 import * as Metrics from "./Metrics.ts"
 import { uptimeMillis } from "./uptime.ts"
@@ -118,7 +131,8 @@ export const layer = (options: DeliveryOptions): Layer.Layer<HttpClient.HttpClie
             yield* losing("it takes them slower than they come")
           }
           return HttpClientResponse.fromWeb(request, new Response(null, { status: 202 }))
-        })
+          // The exporter names itself in every line.
+        }).pipe(Effect.provideService(References.CurrentLogAnnotations, {}))
       )
     })
   ).pipe(Layer.provide(FetchHttpClient.layer))

@@ -24,7 +24,6 @@ const soon = (startsInMs: number) =>
 /** What makes a service export spans to a collector. */
 const exportingTo = (url: string) => ({
   OTEL_EXPORTER_OTLP_ENDPOINT: url,
-  OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
   OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer%20${secret}`,
   OTEL_BSP_SCHEDULE_DELAY: "50",
   OTEL_RESOURCE_ATTRIBUTES: "deployment.environment.name=test"

@@ -1,7 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, Tracer } from "effect"
-import { samplers } from "../../src/Settings.ts"
+import { Context, Duration, Effect, Exit, Layer, Logger, Option, Queue, Redacted, Scope, Tracer } from "effect"
+import { samplers, Settings } from "../../src/Settings.ts"
+import { startSpan } from "../../src/observability/spans.ts"
+import { SpanExport } from "../../src/observability/traceContext.ts"
+import * as Tracing from "../../src/observability/tracing.ts"
 import { samplerOf, withSampler } from "../../src/observability/tracing.ts"
+import { makeCollector } from "../support/Collector.ts"
 
 const low = `${"a".repeat(19)}0000000000001`
 const middle = `${"a".repeat(19)}7ffffffffffff`
@@ -54,6 +58,123 @@ describe("a sampler", () => {
         spans.map(({ sampled }) => sampled),
         [true, false]
       )
+    })
+  )
+})
+
+/** Exports one span as the settings say, and returns the request that brings it. */
+const exportOne = Effect.fnUntraced(function* (settings: Parameters<typeof Settings.layerWith>[0]) {
+  const collector = yield* makeCollector
+  const scope = yield* Scope.make()
+  const at = (path: string) => Option.some(Redacted.make(`${collector.url}${path}`))
+  const context = yield* Layer.buildWithScope(
+    Tracing.layer.pipe(
+      Layer.provide(Settings.layerWith({ otlpEndpoint: at(""), ...settings })),
+      Layer.provide(Logger.layer([]))
+    ),
+    scope
+  )
+  const tracer = Context.get(context, SpanExport)?.recorded
+  if (tracer !== undefined) {
+    startSpan(tracer, { name: "a span", kind: "internal", parent: Option.none(), startTime: 1n, attributes: {} }).end(
+      2n,
+      Exit.void
+    )
+  }
+  yield* Scope.close(scope, Exit.void)
+  const request = yield* Queue.poll(collector.requests)
+  return { span: collector.spans[0], request: Option.getOrUndefined(request), exports: tracer !== undefined }
+})
+
+describe("the export of spans", () => {
+  it.live("is there only where the settings name a collector and do not switch it off", () =>
+    Effect.gen(function* () {
+      assert.isTrue((yield* exportOne({})).exports)
+      for (const settings of [
+        { otlpEndpoint: Option.none() },
+        { otelDisabled: true },
+        { traceExporter: "none" as const },
+        { traceSampler: "always_off" as const }
+      ]) {
+        const { exports, request } = yield* exportOne(settings)
+        assert.isFalse(exports)
+        assert.isUndefined(request)
+      }
+    })
+  )
+
+  it.live("goes to the path of OTLP below an endpoint, and to the endpoint of traces itself", () =>
+    Effect.gen(function* () {
+      const collector = yield* makeCollector
+      const at = (path: string) => Option.some(Redacted.make(`${collector.url}${path}`))
+      for (const [settings, path] of [
+        [{ otlpEndpoint: at("") }, "/v1/traces"],
+        [{ otlpEndpoint: at("/otlp/") }, "/otlp/v1/traces"],
+        [{ otlpEndpoint: at("/otlp?key=a") }, "/otlp/v1/traces?key=a"],
+        [{ otlpEndpoint: at("/otlp"), otlpTracesEndpoint: at("/my-traces") }, "/my-traces"]
+      ] as const) {
+        yield* exportOne(settings)
+        assert.strictEqual((yield* Queue.take(collector.requests)).url, path)
+      }
+    })
+  )
+
+  it.live("is JSON unless protobuf is asked for, and compressed if that is", () =>
+    Effect.gen(function* () {
+      const { request, span } = yield* exportOne({})
+      assert.strictEqual(request?.headers["content-type"], "application/json")
+      assert.strictEqual(span?.name, "a span")
+      const protobuf = yield* exportOne({ otlpTracesProtocol: Option.some("http/protobuf") })
+      assert.strictEqual(protobuf.request?.headers["content-type"], "application/x-protobuf")
+      // What is shorter than a kilobyte is not worth it.
+      const attributes = { otelResourceAttributes: `note=${"a".repeat(2000)}` }
+      const compressed = yield* exportOne({ ...attributes, otlpCompression: "gzip" })
+      assert.strictEqual(compressed.request?.headers["content-encoding"], "gzip")
+      assert.strictEqual(compressed.span?.resource["note"], "a".repeat(2000))
+      const plain = yield* exportOne({
+        ...attributes,
+        otlpCompression: "gzip",
+        otlpTracesCompression: Option.some("none")
+      })
+      assert.isUndefined(plain.request?.headers["content-encoding"])
+    })
+  )
+
+  it.live("carries the headers of traces, or else those of everything", () =>
+    Effect.gen(function* () {
+      const headers = Option.some(Redacted.make("x-key=all%20of%20it"))
+      const { request } = yield* exportOne({ otlpHeaders: headers })
+      assert.strictEqual(request?.headers["x-key"], "all of it")
+      const own = yield* exportOne({ otlpHeaders: headers, otlpTracesHeaders: Option.some(Redacted.make("x-own=b")) })
+      assert.strictEqual(own.request?.headers["x-own"], "b")
+      assert.notProperty(own.request?.headers, "x-key")
+    })
+  )
+
+  it.live("says of the process what the settings say, and its own name, version and place", () =>
+    Effect.gen(function* () {
+      const { span } = yield* exportOne({ otelResourceAttributes: "deployment.environment.name=a%20b" })
+      assert.deepInclude(span?.resource, { "service.name": "kickoff", "deployment.environment.name": "a b" })
+      assert.containsAllKeys(span?.resource, ["service.version", "service.instance.id"])
+      const named = yield* exportOne({ otelResourceAttributes: "service.name=attribute,service.instance.id=one" })
+      assert.deepInclude(named.span?.resource, { "service.name": "attribute", "service.instance.id": "one" })
+      const both = yield* exportOne({
+        otelResourceAttributes: "service.name=attribute",
+        otelServiceName: Option.some("variable")
+      })
+      assert.deepInclude(both.span?.resource, { "service.name": "variable" })
+    })
+  )
+
+  it.live("does not wait for a collector without end", () =>
+    Effect.gen(function* () {
+      const collector = yield* makeCollector
+      collector.answer = () => {}
+      yield* exportOne({
+        otlpEndpoint: Option.some(Redacted.make(collector.url)),
+        otlpTracesTimeout: Option.some(Duration.minutes(1))
+      })
+      assert.strictEqual(yield* Queue.size(collector.requests), 1)
     })
   )
 })

@@ -6,7 +6,7 @@
  */
 import { relative } from "node:path"
 import { fileURLToPath } from "node:url"
-import type { Node, SourceFile } from "typescript/unstable/ast"
+import type { CallExpression, Node, SourceFile } from "typescript/unstable/ast"
 import {
   isCallExpression,
   isConditionalExpression,
@@ -17,7 +17,8 @@ import {
   isPropertyAccessExpression,
   isReturnStatement,
   isStringLiteral,
-  isTemplateExpression
+  isTemplateExpression,
+  isVariableDeclaration
 } from "typescript/unstable/ast/is"
 import { API, type Checker, type Project, SymbolFlags, type Type } from "typescript/unstable/sync"
 
@@ -63,7 +64,8 @@ const literalsOf = (type: Type | undefined): ReadonlyArray<string> => {
   if (!type.isUnionType()) return []
   const values = type.getTypes().map((each) => (each.isStringLiteralType() ? each.value : undefined))
   const known = values.filter((value) => value !== undefined)
-  return known.length === values.length && known.length <= mostValues ? known : []
+  // What may be nothing would leave a stroke in the air.
+  return known.length === values.length && known.length <= mostValues && !known.includes("") ? known : []
 }
 
 /** The ways to read an expression: a condition has two. */
@@ -123,13 +125,26 @@ const product = (sets: ReadonlyArray<ReadonlyArray<ReadonlyArray<string>>>): Rea
     [[]]
   )
 
-/** The events of one mention of a function that logs. */
-const readMention = (mention: Node, level: string, file: SourceFile, checker: Checker): ReadonlyArray<LogEvent> => {
+/** The calls of a function that logs, where it is named or under the name that it is given there. */
+const callsOf = (mention: Node, file: SourceFile): ReadonlyArray<CallExpression> => {
   const callee = widest(mention)
-  const call = callee.parent
-  if (!isCallExpression(call) || call.expression !== callee) {
-    throw new Error(`Not understood, call it where it is named: ${place(mention.parent, file)}`)
-  }
+  const { parent } = callee
+  if (isCallExpression(parent) && parent.expression === callee) return [parent]
+  const name = isVariableDeclaration(parent) && isIdentifier(parent.name) ? parent.name.text : undefined
+  // The declaration, its list, its statement, and the block that they are in.
+  const block = parent.parent.parent.parent
+  const calls = everyNode(block)
+    .filter(isCallExpression)
+    .filter(({ expression }) => isIdentifier(expression) && expression.text === name)
+  if (calls.length === 0) throw new Error(`Not understood: ${place(parent, file)}`)
+  return calls
+}
+
+/** The events of one mention of a function that logs. */
+const readMention = (mention: Node, level: string, file: SourceFile, checker: Checker): ReadonlyArray<LogEvent> =>
+  callsOf(mention, file).flatMap((call) => readCall(call, level, file, checker))
+
+const readCall = (call: CallExpression, level: string, file: SourceFile, checker: Checker): ReadonlyArray<LogEvent> => {
   const [message, ...others] = call.arguments
   if (message === undefined) throw new Error(`Nothing is said: ${place(call, file)}`)
   // Whatever comes after the message is the cause of a failure.
