@@ -267,8 +267,8 @@ export const service = Effect.gen(function* () {
     const addresses = yield* findDatabase
     yield* Effect.logInfo(`Database: ${addresses.description}`)
     for (const name of yield* bringUpToDate(addresses, settings.migrate)) yield* Effect.logInfo(`Applied ${name}`)
-    return yield* Effect.provide(serve(addresses), layer(addresses, keys))
-  }).pipe(Effect.scoped, Effect.provide(Tracing.layer), Effect.onExit(logEnd), Effect.catchCause(logReason))
+    return yield* serve(addresses).pipe(Effect.provide(layer(addresses, keys)), Effect.provide(Tracing.layer))
+  }).pipe(Effect.scoped, Effect.onExit(logEnd), Effect.catchCause(logReason))
 }).pipe(
   Effect.scoped,
   Effect.provide(Logging.layer),

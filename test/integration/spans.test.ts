@@ -5,7 +5,7 @@ import { SqlClient } from "effect/sql"
 import { EventRefused, PublishError } from "../../src/messaging/Publisher.ts"
 import { SpanExport, toTraceparent } from "../../src/observability/traceContext.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
-import { eventually, insertGame, insertReminder, insertTransition } from "../support/games.ts"
+import { eventually, insertGame } from "../support/games.ts"
 import { acceptGames, refuseGames } from "../support/refuse.ts"
 
 const planner = Tracer.externalSpan({ traceId: "a".repeat(32), spanId: "b".repeat(16) })
@@ -37,23 +37,14 @@ const withSpans = <A, E, R>(test: (told: Told) => Effect.Effect<A, E, R>) =>
     )
   })
 
-const planRow = Effect.fnUntraced(function* (
-  table: "game_status_schedule" | "notification_schedule",
-  id: string,
-  trace: string
-) {
+/** Plans a start in so many milliseconds, in a trace or in none: one statement, because the engine is at work. */
+const planStart = Effect.fnUntraced(function* (dueInMs: number, trace: string | null = null) {
   const sql = yield* SqlClient.SqlClient
-  yield* sql`UPDATE ${sql(table)} SET traceparent = ${trace} WHERE id = ${id}`
+  const game = yield* insertGame(dueInMs)
+  yield* sql`
+    INSERT INTO game_status_schedule (game_id, target_status, transition_time, traceparent)
+    VALUES (${game}, 'IN_PROGRESS', clock_timestamp() + ${dueInMs}::float8 * interval '1 millisecond', ${trace})`
 })
-
-/** Plans a start in so many milliseconds, in a trace or in none. */
-const planStart = (dueInMs: number, trace?: string) =>
-  Effect.gen(function* () {
-    const game = yield* insertGame(dueInMs)
-    const row = yield* insertTransition(game, "IN_PROGRESS", dueInMs)
-    if (trace !== undefined) yield* planRow("game_status_schedule", row, trace)
-    return game
-  })
 
 const parentOf = ({ parent }: Tracer.Span) => Option.getOrUndefined(parent)?.spanId
 
@@ -63,8 +54,11 @@ describe("the engine that exports spans", () => {
   it.live("records a reminder in the trace of its plan, and its publishing after that", () =>
     withSpans(({ ended }) =>
       Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
         const game = yield* insertGame(60_000)
-        yield* planRow("notification_schedule", yield* insertReminder(game, 15, 300), traceparent)
+        yield* sql`
+          INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time, traceparent)
+          VALUES (${game}, 15, clock_timestamp(), ${traceparent})`
         const spans = yield* ended(3)
         const named = (name: string) => Effect.orDie(Effect.fromNullishOr(spans.find((span) => span.name === name)))
         const reminder = yield* named("notification")
