@@ -344,6 +344,8 @@ layer(PrivateServer.layer, { timeout: "60 seconds", excludeTestServices: true })
         const before = yield* leader
         yield* database.transaction(
           Effect.gen(function* () {
+            // A session of ours would be ended for doing nothing so long.
+            yield* sql`SET LOCAL idle_in_transaction_session_timeout = 0`
             yield* sql`LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`
             yield* Effect.sleep("5 seconds")
           })
