@@ -1,7 +1,8 @@
 /**
- * What a scenario is: a name, a line of help, and a run that ends in a report.
+ * What a scenario is: a name, a line of help, and parts that are run one after the other.
  *
- * One file in `scenarios/` is one scenario; `main.ts` lists them. A scenario prints nothing itself.
+ * One file in `scenarios/` is one scenario; `main.ts` lists them. A scenario prints nothing itself. A part that fails does not
+ * take along what the others have found.
  */
 import type { Effect, Scope } from "effect"
 import type { SqlError } from "effect/sql"
@@ -17,6 +18,8 @@ export interface Options {
   readonly games: number | undefined
   /** Folder for the CPU profile of the service. */
   readonly profile: string | undefined
+  /** What the name of a part contains that is to be run; all parts unless given. */
+  readonly only: string | undefined
 }
 
 export interface Row {
@@ -43,10 +46,30 @@ export interface Report {
   readonly violations: ReadonlyArray<string>
 }
 
-export interface Scenario {
+/** What is measured together. */
+export interface Part<R = Servers> {
+  /** For people, when it fails. */
+  readonly name: string
+  /** Measures, in a scope of its own, and answers what it adds to the report. */
+  readonly run: Effect.Effect<Partial<Report>, BenchError | SqlError.SqlError, R | Progress | Scope.Scope>
+}
+
+export interface Scenario<R = Servers> {
   readonly name: string
   readonly summary: string
-  readonly run: (
+  /** Starts what several parts share, in a scope that is closed after the last of them. */
+  readonly prepare: (
     options: Options
-  ) => Effect.Effect<Report, BenchError | SqlError.SqlError, Servers | Progress | Scope.Scope>
+  ) => Effect.Effect<ReadonlyArray<Part<R>>, BenchError | SqlError.SqlError, R | Progress | Scope.Scope>
 }
+
+export const emptyReport: Report = { settings: {}, tables: [], notes: [], figures: {}, violations: [] }
+
+/** A report with what a part adds to it. */
+export const withPart = (report: Report, part: Partial<Report>): Report => ({
+  settings: { ...report.settings, ...part.settings },
+  tables: [...report.tables, ...(part.tables ?? [])],
+  notes: [...report.notes, ...(part.notes ?? [])],
+  figures: { ...report.figures, ...part.figures },
+  violations: [...report.violations, ...(part.violations ?? [])]
+})

@@ -5,16 +5,17 @@
  */
 import type { PgConnection } from "@effect/sql-pg"
 import { connect as connectBroker } from "amqplib"
-import { Context, Effect, Layer, type Scope } from "effect"
+import { Context, Effect, Layer, Option, type Scope } from "effect"
 import type { SqlError } from "effect/sql"
 import { describeMachine } from "../test/support/machine.ts"
 import { embeddedBinaries, startPostgres } from "../test/support/postgres.ts"
-import { makeBroker } from "../test/support/rabbitmq.ts"
+import { type Broker, makeBroker } from "../test/support/rabbitmq.ts"
 import { BenchError } from "./BenchError.ts"
 import { now } from "./clock.ts"
 import { Progress } from "./Progress.ts"
-import { connect, readText } from "./sql.ts"
+import { connect, readNumber, readText } from "./sql.ts"
 import { median } from "./statistics.ts"
+import { isProgram, readFamilies } from "./usage.ts"
 
 /** What the figures depend on, by name. */
 export type Environment = Readonly<Record<string, string | number>>
@@ -33,6 +34,14 @@ export interface Surroundings {
   ) => Effect.Effect<Surroundings, BenchError | SqlError.SqlError, Scope.Scope>
   /** A session as the superuser of the databases. */
   readonly admin: PgConnection.PgConnection
+  /** Processor time that the servers have used so far. */
+  readonly cpu: Effect.Effect<ServersCpu>
+}
+
+/** Seconds; NaN where nobody knows. */
+export interface ServersCpu {
+  readonly postgresql: number
+  readonly rabbitmq: number
 }
 
 export class Servers extends Context.Service<Servers, Surroundings>()("kickoff/bench/Servers") {
@@ -53,10 +62,18 @@ export class Servers extends Context.Service<Servers, Surroundings>()("kickoff/b
         ...(yield* settings(admin)),
         "a commit takes, ms": yield* commitMillis(admin)
       }
-      const serve = (admin: PgConnection.PgConnection, url: string): Surroundings => ({
+      const brokerPid = yield* findBrokerPid(broker)
+      const serve = (admin: PgConnection.PgConnection, url: string, postmaster: number): Surroundings => ({
         rabbitmqUrl: broker.url,
         environment,
         admin,
+        cpu: Effect.all({
+          postgresql: readFamilies([postmaster]),
+          rabbitmq: Option.match(brokerPid, {
+            onNone: () => Effect.succeed(Number.NaN),
+            onSome: (pid) => readFamilies([pid])
+          })
+        }),
         createDatabase: (name) =>
           Effect.as(
             Effect.acquireRelease(admin.query(`CREATE DATABASE ${name}`), () =>
@@ -66,10 +83,11 @@ export class Servers extends Context.Service<Servers, Surroundings>()("kickoff/b
           ),
         withPostgres: Effect.fnUntraced(function* (settings) {
           const other = yield* startOne(settings)
-          return serve(yield* connect(other.url), other.url)
+          const otherAdmin = yield* connect(other.url)
+          return serve(otherAdmin, other.url, yield* findPostmaster(otherAdmin))
         })
       })
-      return Servers.of(serve(admin, postgres.url))
+      return Servers.of(serve(admin, postgres.url, yield* findPostmaster(admin)))
     })
   )
 }
@@ -85,6 +103,19 @@ const server = <S extends { readonly stop: () => Promise<void> }>(
         new BenchError({ detail: `${name} did not start: ${error instanceof Error ? error.message : String(error)}` })
     }),
     (started) => Effect.promise(() => started.stop())
+  )
+
+const findPostmaster = (admin: PgConnection.PgConnection) =>
+  readNumber(admin, "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)::int")
+
+/** None where it runs in a container, whose numbers of processes are its own. */
+const findBrokerPid = (broker: Broker) =>
+  Effect.map(
+    Effect.tryPromise({
+      try: () => broker.ctl("eval", "list_to_integer(os:getpid())."),
+      catch: (error) => new BenchError({ detail: `RabbitMQ does not tell its process: ${String(error)}` })
+    }),
+    (answer) => Option.filter(Option.some(Number(answer.trim())), (pid) => isProgram(pid, "beam"))
   )
 
 const versions = Effect.fnUntraced(function* (admin: PgConnection.PgConnection, rabbitmqUrl: string) {

@@ -6,11 +6,15 @@ import { BenchError } from "./BenchError.ts"
 import { type ClockOffset, measureOffset, now } from "./clock.ts"
 import type { Consumer } from "./consumer.ts"
 import { type Histogram, subtract } from "./histogram.ts"
+import { Servers } from "./Servers.ts"
+import { readFamilies } from "./usage.ts"
 
 type Failure = BenchError | SqlError.SqlError
 
 export interface Subject {
   readonly name: string
+  /** Its processes. */
+  readonly pids: ReadonlyArray<number>
   readonly database: PgConnection.PgConnection
   readonly consumer: Consumer
   /**
@@ -173,6 +177,17 @@ export const playRound = Effect.fnUntraced(function* <A = void, E = never>(
   }
 })
 
+/** Processor time of what takes part in a burst, µs per game; NaN where nobody knows. */
+export interface Cost {
+  readonly program: number
+  readonly postgresql: number
+  readonly rabbitmq: number
+}
+
+const readCpu = Effect.fnUntraced(function* (subject: Subject) {
+  return { program: yield* readFamilies(subject.pids), ...(yield* (yield* Servers).cpu) }
+})
+
 /**
  * Plans games that are all due at one instant, and waits until the last of their events is confirmed. Nobody consumes
  * meanwhile, because that would take its share of the machine: the events wait in the queue and are counted afterwards.
@@ -187,6 +202,7 @@ export const playBurst = Effect.fnUntraced(function* (subject: Subject, games: n
       "SELECT (extract(epoch FROM min(due_at)) * 1000)::float8 FROM planned"
     )
     const due = Number(planned[0]?.[0])
+    const before = yield* readCpu(subject)
     const limit = Duration.sum(Duration.millis(Math.max(0, due - now() - clock.offset) + games), patience)
     const confirmed = yield* subject.lastConfirm(games, clock).pipe(
       Effect.timeoutOrElse({
@@ -201,12 +217,16 @@ export const playBurst = Effect.fnUntraced(function* (subject: Subject, games: n
           )
       })
     )
+    const after = yield* readCpu(subject)
     yield* subject.settle
     const told = yield* consumer.waiting
     if (told !== games) {
       yield* new BenchError({ detail: `${subject.name} told ${told} events of ${games} games` })
     }
-    const millis = confirmed - due
-    return { millis, perSecond: games / (millis / 1000) }
+    const cost = (who: keyof Cost) => ((after[who] - before[who]) * 1e6) / games
+    return {
+      perSecond: games / ((confirmed - due) / 1000),
+      cost: { program: cost("program"), postgresql: cost("postgresql"), rabbitmq: cost("rabbitmq") } satisfies Cost
+    }
   }).pipe(consumer.whileAway)
 })

@@ -162,6 +162,7 @@ export const startKickoff = Effect.fnUntraced(function* (options: KickoffOptions
 
   return {
     name: processes === 1 ? "Kickoff" : `Kickoff, ${processes} processes`,
+    pids: services.map(({ program }) => program.pid),
     database,
     databaseUrl,
     consumer,

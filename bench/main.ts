@@ -5,16 +5,15 @@
  * work on the machine shows in the figures.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Clock, Console, DateTime, Duration, Effect, FileSystem, Layer, Option, Result } from "effect"
+import { Clock, Console, DateTime, Duration, Effect, FileSystem, Layer, Option } from "effect"
 import { Argument, CliError, Command, Flag } from "effect/cli"
-import { SqlError } from "effect/sql"
 import { fileURLToPath } from "node:url"
 import packageJson from "../package.json" with { type: "json" }
-import { describeSqlError } from "../src/postgres/Database.ts"
 import { BenchError } from "./BenchError.ts"
-import { environmentText, type Outcome, type Run, reportText, runJson, runMarkdown, verdictsText } from "./print.ts"
+import { environmentText, type Outcome, reportText, runJson, runMarkdown, verdictsText } from "./print.ts"
 import { Progress } from "./Progress.ts"
-import type { Options, Scenario } from "./Scenario.ts"
+import { describe, runScenario } from "./runScenario.ts"
+import type { Scenario } from "./Scenario.ts"
 import { api } from "./scenarios/api.ts"
 import { burst } from "./scenarios/burst.ts"
 import { idle } from "./scenarios/idle.ts"
@@ -28,20 +27,6 @@ import { judgeAll } from "./targets.ts"
 const scenarios: ReadonlyArray<Scenario> = [startup, lateness, burst, scale, idle, api]
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
-
-/** A scenario that fails does not take along the figures of the others. */
-const runOne = (scenario: Scenario, options: Options) =>
-  Effect.gen(function* () {
-    const result = yield* Effect.result(Effect.scoped(scenario.run(options)))
-    yield* (yield* Progress).say("")
-    return Result.match(result, {
-      onSuccess: (report): Outcome => ({ scenario, report }),
-      onFailure: (error): Outcome => ({
-        scenario,
-        report: { settings: {}, tables: [], notes: [], figures: {}, violations: [`it failed: ${describe(error)}`] }
-      })
-    })
-  })
 
 const bench = Command.make(
   "bench",
@@ -71,6 +56,12 @@ const bench = Command.make(
       ),
       Flag.optional
     ),
+    only: Flag.String("only").pipe(
+      Flag.withDescription(
+        "Run only the parts of the scenarios whose names contain this; what takes part is started all the same"
+      ),
+      Flag.optional
+    ),
     json: Flag.String("json").pipe(Flag.withDescription("Also write the figures as JSON to this file"), Flag.optional),
     profile: Flag.String("profile").pipe(
       Flag.withDescription("Write CPU profiles of the service to this folder"),
@@ -78,33 +69,48 @@ const bench = Command.make(
     )
   },
   Effect.fnUntraced(
-    function* ({ games, json, names, profile, rounds }) {
+    function* ({ games, json, names, only, profile, rounds }) {
       const files = yield* FileSystem.FileSystem
       const { environment } = yield* Servers
-      const options = { rounds, games: Option.getOrUndefined(games), profile: Option.getOrUndefined(profile) }
+      const options = {
+        rounds,
+        games: Option.getOrUndefined(games),
+        profile: Option.getOrUndefined(profile),
+        only: Option.getOrUndefined(only)
+      }
       const began = yield* Clock.monotonicTimeNanos
       const measuredAt = DateTime.formatIso(yield* DateTime.now)
 
       yield* Console.log(environmentText(environment))
+      const all = names.length === 0 && Option.isNone(only)
       const outcomes: Array<Outcome> = []
+      const toRun = Effect.fnUntraced(function* (outcomes: ReadonlyArray<Outcome>) {
+        const figures = Object.assign({}, ...outcomes.map(({ report }) => report.figures))
+        const judged = judgeAll(figures).filter(({ figure }) => all || figure !== undefined)
+        const elapsed = Duration.nanos((yield* Clock.monotonicTimeNanos) - began)
+        return { environment, measuredAt, minutes: Math.ceil(Duration.toMinutes(elapsed)), outcomes, judged }
+      })
+      // As it goes: a run that is cut off has not been in vain.
+      const save = Effect.fnUntraced(function* (outcomes: ReadonlyArray<Outcome>) {
+        const text = runJson(yield* toRun(outcomes))
+        for (const path of [...(all ? [file("results.json")] : []), ...Option.toArray(json)]) {
+          yield* files.writeFileString(path, text)
+        }
+      })
       for (const scenario of scenarios) {
         if (names.length > 0 && !names.includes(scenario.name)) continue
-        const outcome = yield* runOne(scenario, options)
-        yield* Console.log(`\n${reportText(outcome)}`)
+        const report = yield* runScenario(scenario, options, (report) => save([...outcomes, { scenario, report }]))
+        const outcome = { scenario, report }
         outcomes.push(outcome)
+        yield* Console.log(`\n${reportText(outcome)}`)
+        yield* save(outcomes)
       }
 
-      const all = names.length === 0
-      const figures = Object.assign({}, ...outcomes.map(({ report }) => report.figures))
-      const judged = judgeAll(figures).filter(({ figure }) => all || figure !== undefined)
-      yield* Console.log(`\n${verdictsText(judged)}`)
-      const elapsed = Duration.nanos((yield* Clock.monotonicTimeNanos) - began)
-      const run: Run = { environment, measuredAt, minutes: Math.ceil(Duration.toMinutes(elapsed)), outcomes, judged }
+      const run = yield* toRun(outcomes)
+      yield* Console.log(`\n${verdictsText(run.judged)}`)
       if (all) {
         yield* files.writeFileString(file("RESULTS.md"), runMarkdown(run, yield* files.readFileString(file("LOG.md"))))
-        yield* files.writeFileString(file("results.json"), runJson(run))
       }
-      if (Option.isSome(json)) yield* files.writeFileString(json.value, runJson(run))
 
       const violations = outcomes.flatMap(({ report, scenario }) =>
         report.violations.map((violation) => `${scenario.name}: ${violation}`)
@@ -114,9 +120,6 @@ const bench = Command.make(
     Effect.provide(Servers.layer.pipe(Layer.provideMerge(Progress.layer)))
   )
 ).pipe(Command.withDescription("Measure Kickoff beside the least that could do the same work, and beside job queues"))
-
-const describe = (error: unknown): string =>
-  SqlError.isSqlError(error) ? describeSqlError(error) : error instanceof Error ? error.message : String(error)
 
 bench.pipe(
   Command.run({ version: packageJson.version }),

@@ -76,10 +76,10 @@ export const startPeer = Effect.fnUntraced(function* (peer: Peer, name: string) 
     plan: peer.plan,
     bulk: { before: [], after: [] },
     begin: (games) => program.send({ games }),
-    pid: program.pid,
+    pids: [program.pid],
     lastConfirm: (_, clock) => Effect.map(said("confirmed"), () => now() + clock.offset),
     settle: Effect.andThen(said("done"), database.query(peer.clear))
-  } satisfies Subject & { readonly pid: number }
+  } satisfies Subject
 })
 
 /** What a peer's program works with. */

@@ -49,9 +49,10 @@ interface Payload {
   readonly id: string
 }
 
+/** Also a game that has started already: the job may be tried again because its event was not confirmed. */
 const startGame = `
   UPDATE games SET status = 'IN_PROGRESS', version = version + 1
-  WHERE id = $1::uuid AND status = 'SCHEDULED'
+  WHERE id = $1::uuid AND status IN ('SCHEDULED', 'IN_PROGRESS')
   RETURNING ${startedColumns}`
 
 if (import.meta.main) {

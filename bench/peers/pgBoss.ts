@@ -42,9 +42,10 @@ export const pgBoss = (setting: Setting): Peer => ({
   clear: "TRUNCATE games, pgboss.job"
 })
 
+/** Also games that have started already: a job may be tried again because its event was not confirmed. */
 const startGames = `
   UPDATE games SET status = 'IN_PROGRESS', version = version + 1
-  WHERE id = ANY($1::uuid[]) AND status = 'SCHEDULED'
+  WHERE id = ANY($1::uuid[]) AND status IN ('SCHEDULED', 'IN_PROGRESS')
   RETURNING ${startedColumns}`
 
 if (import.meta.main) {

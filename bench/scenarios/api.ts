@@ -8,7 +8,7 @@ import { startCommits } from "../load/commits.ts"
 import { type Answered, type RequestKind, startHttpLoad } from "../load/http.ts"
 import { startBareApi } from "../peers/bareApi.ts"
 import { Progress } from "../Progress.ts"
-import type { Row, Scenario, Table } from "../Scenario.ts"
+import type { Row, Scenario } from "../Scenario.ts"
 import { Servers } from "../Servers.ts"
 import { connect, readNumber } from "../sql.ts"
 import { median, medians, quantileColumns, quantiles } from "../statistics.ts"
@@ -29,11 +29,10 @@ const requestColumns = ["requests/s", "p50, ms", "p95, ms", "p99, ms", "p99.9, m
 export const api: Scenario = {
   name: "api",
   summary: "requests per second beside a bare handler, the cost of NOTIFY, and games that start meanwhile",
-  run: Effect.fnUntraced(function* (options) {
+  prepare: Effect.fnUntraced(function* (options) {
     const progress = yield* Progress
     const servers = yield* Servers
     const request = yield* startHttpLoad()
-    const errors: Array<string> = []
 
     const start = Effect.fnUntraced(function* (kickoffOptions: KickoffOptions, name: string) {
       yield* progress.say(`starting ${name}`)
@@ -65,20 +64,17 @@ export const api: Scenario = {
     })
     const ask = Effect.fnUntraced(function* (side: Side, kind: RequestKind, during: number) {
       const ids = yield* reset(side)
-      const answered = yield* request({ url: side.url, kind, connections, seconds: during, ids })
-      errors.push(...answered.errors.map((error) => `${side.name}, ${kind}: ${error}`))
-      return answered
+      return yield* request({ url: side.url, kind, connections, seconds: during, ids })
     })
 
-    for (const kind of kinds) {
+    const failed = (errors: ReadonlyArray<string>) =>
+      errors.length > 0 ? [`requests failed: ${errors.slice(0, 3).join("; ")}`] : []
+
+    const requests = Effect.fnUntraced(function* (kind: RequestKind) {
       for (const side of sides) {
         yield* progress.say(`warm-up, ${kind}: ${side.name}`)
         yield* ask(side, kind, seconds.warmUp)
       }
-    }
-    const requests: Array<Table> = []
-    let creates = Number.NaN
-    for (const kind of kinds) {
       const answered = new Map<Side, Array<Answered>>(sides.map((side) => [side, []]))
       for (let n = 1; n <= options.rounds; n++) {
         for (const side of sides) {
@@ -95,96 +91,112 @@ export const api: Scenario = {
       })
       const [ours, theirs] = rows
       const ratio = (ours?.cells ?? []).map((cell, column) => Number(cell) / Number(theirs?.cells[column]))
-      if (kind === "create") creates = ratio[0] ?? Number.NaN
-      requests.push({
-        title: `${kind}, on ${connections} connections`,
-        columns: requestColumns,
-        rows: [...rows.slice(0, 2), { name: "Kickoff, role api ÷ bare handler", cells: ratio }, ...rows.slice(2)]
-      })
-    }
-
-    const notify = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const open = Effect.fnUntraced(function* (name: string) {
-          const url = yield* servers.createDatabase(name)
-          yield* migrate(url)
-          return { database: yield* connect(url), write: yield* startCommits(url), rates: [] as Array<number> }
-        })
-        const with_ = yield* open("kickoff_triggers")
-        const without = yield* open("kickoff_no_triggers")
-        for (const table of ["game_status_schedule", "notification_schedule"]) {
-          yield* without.database.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`)
-        }
-        for (let n = 0; n <= options.rounds; n++) {
-          for (const side of [with_, without]) {
-            yield* progress.say(`plain SQL, round ${n} of ${options.rounds}`)
-            const rate = yield* side.write({ seconds: n === 0 ? seconds.warmUp : seconds.commits })
-            if (n > 0) side.rates.push(rate)
-            yield* side.database.query("TRUNCATE game_sessions CASCADE")
+      return {
+        settings: { rounds: options.rounds, connections, "seconds per round": seconds.requests },
+        tables: [
+          {
+            title: `${kind}, on ${connections} connections`,
+            columns: requestColumns,
+            rows: [...rows.slice(0, 2), { name: "Kickoff, role api ÷ bare handler", cells: ratio }, ...rows.slice(2)]
           }
-        }
-        return { with: with_.rates, without: without.rates }
-      })
-    )
-
-    const offsets = Array.from({ length: mix.starts * seconds.mix }, (_, n) => Math.round((n * 1000) / mix.starts))
-    const alone: Array<Round> = []
-    const beside: Array<Round> = []
-    const created: Array<Answered> = []
-    for (let n = 1; n <= Math.ceil(options.rounds / 2); n++) {
-      yield* progress.say(`${mix.starts} starts/s, round ${n}`)
-      alone.push(yield* playRound(whole, offsets))
-      yield* progress.say(`${mix.starts} starts/s beside ${mix.creates} creates/s, round ${n}`)
-      const { meanwhile, ...round } = yield* playRound(
-        whole,
-        offsets,
-        request({ url: whole.url, kind: "create", connections, seconds: seconds.mix, rate: mix.creates, ids: [] })
-      )
-      beside.push(round)
-      if (meanwhile !== undefined) {
-        created.push(meanwhile)
-        errors.push(...meanwhile.errors.map((error) => `create beside starts: ${error}`))
+        ],
+        figures: kind === "create" ? { api_creates: ratio[0] ?? Number.NaN } : {},
+        violations: failed(
+          [...answered].flatMap(([side, rounds]) =>
+            rounds.flatMap(({ errors }) => errors.map((error) => `${side.name}, ${kind}: ${error}`))
+          )
+        )
       }
-    }
-    const startRow = (name: string, rounds: ReadonlyArray<Round>): Row => ({
-      name,
-      cells: medians(rounds.map(({ started }) => quantiles(started.map(({ received }) => received))))
     })
 
-    const early = [...alone, ...beside].reduce((sum, round) => sum + round.early, 0)
-    const rate = { with: median(notify.with), without: median(notify.without) }
-    return {
-      settings: { rounds: options.rounds, connections, "seconds per round": seconds.requests },
-      tables: [
-        ...requests,
-        {
-          title: "Plain SQL: a far-future game per transaction on 10 sessions, no service running",
-          columns: ["commits/s", "slowest", "fastest"],
-          rows: [
-            { name: "with Kickoff's triggers", cells: [rate.with, Math.min(...notify.with), Math.max(...notify.with)] },
-            { name: "without", cells: [rate.without, Math.min(...notify.without), Math.max(...notify.without)] },
-            { name: "with ÷ without", cells: [rate.with / rate.without, null, null] }
-          ]
-        },
-        {
-          title: `${mix.starts} games/s start beside ${mix.creates} creates/s: due → consumed, and answers, ms`,
-          columns: quantileColumns,
-          rows: [
-            startRow("starts alone", alone),
-            startRow("starts beside creates", beside),
-            { name: "creates", cells: medians(created.map(({ millis }) => millis)) }
-          ]
+    const notify = Effect.gen(function* () {
+      const open = Effect.fnUntraced(function* (name: string) {
+        const url = yield* servers.createDatabase(name)
+        yield* migrate(url)
+        return { database: yield* connect(url), write: yield* startCommits(url), rates: [] as Array<number> }
+      })
+      const with_ = yield* open("kickoff_triggers")
+      const without = yield* open("kickoff_no_triggers")
+      for (const table of ["game_status_schedule", "notification_schedule"]) {
+        yield* without.database.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`)
+      }
+      for (let n = 0; n <= options.rounds; n++) {
+        for (const side of [with_, without]) {
+          yield* progress.say(`plain SQL, round ${n} of ${options.rounds}`)
+          const rate = yield* side.write({ seconds: n === 0 ? seconds.warmUp : seconds.commits })
+          if (n > 0) side.rates.push(rate)
+          yield* side.database.query("TRUNCATE game_sessions CASCADE")
         }
-      ],
-      notes: [
-        "The bare handler runs the statements that Kickoff was seen to run, and relays nothing, as does the role api; with all " +
-          "roles the same process publishes what it creates as well."
-      ],
-      figures: { api_creates: creates, api_notify: rate.with / rate.without },
-      violations: [
-        ...(early > 0 ? [`${early} games started before they were due`] : []),
-        ...(errors.length > 0 ? [`requests failed: ${errors.slice(0, 3).join("; ")}`] : [])
-      ]
-    }
+      }
+      const rate = { with: median(with_.rates), without: median(without.rates) }
+      return {
+        tables: [
+          {
+            title: "Plain SQL: a far-future game per transaction on 10 sessions, no service running",
+            columns: ["commits/s", "slowest", "fastest"],
+            rows: [
+              {
+                name: "with Kickoff's triggers",
+                cells: [rate.with, Math.min(...with_.rates), Math.max(...with_.rates)]
+              },
+              { name: "without", cells: [rate.without, Math.min(...without.rates), Math.max(...without.rates)] },
+              { name: "with ÷ without", cells: [rate.with / rate.without, null, null] }
+            ]
+          }
+        ],
+        figures: { api_notify: rate.with / rate.without }
+      }
+    })
+
+    const offsets = Array.from({ length: mix.starts * seconds.mix }, (_, n) => Math.round((n * 1000) / mix.starts))
+    const mixed = Effect.gen(function* () {
+      const alone: Array<Round> = []
+      const beside: Array<Round> = []
+      const created: Array<Answered> = []
+      for (let n = 1; n <= Math.ceil(options.rounds / 2); n++) {
+        yield* progress.say(`${mix.starts} starts/s, round ${n}`)
+        alone.push(yield* playRound(whole, offsets))
+        yield* progress.say(`${mix.starts} starts/s beside ${mix.creates} creates/s, round ${n}`)
+        const { meanwhile, ...round } = yield* playRound(
+          whole,
+          offsets,
+          request({ url: whole.url, kind: "create", connections, seconds: seconds.mix, rate: mix.creates, ids: [] })
+        )
+        beside.push(round)
+        if (meanwhile !== undefined) created.push(meanwhile)
+      }
+      const startRow = (name: string, rounds: ReadonlyArray<Round>): Row => ({
+        name,
+        cells: medians(rounds.map(({ started }) => quantiles(started.map(({ received }) => received))))
+      })
+      const early = [...alone, ...beside].reduce((sum, round) => sum + round.early, 0)
+      return {
+        tables: [
+          {
+            title: `${mix.starts} games/s start beside ${mix.creates} creates/s: due → consumed, and answers, ms`,
+            columns: quantileColumns,
+            rows: [
+              startRow("starts alone", alone),
+              startRow("starts beside creates", beside),
+              { name: "creates", cells: medians(created.map(({ millis }) => millis)) }
+            ]
+          }
+        ],
+        notes: [
+          "The bare handler runs the statements that Kickoff was seen to run, and relays nothing, as does the role api; with all " +
+            "roles the same process publishes what it creates as well."
+        ],
+        violations: [
+          ...(early > 0 ? [`${early} games started before they were due`] : []),
+          ...failed(created.flatMap(({ errors }) => errors.map((error) => `create beside starts: ${error}`)))
+        ]
+      }
+    })
+
+    return [
+      ...kinds.map((kind) => ({ name: `requests: ${kind}`, run: requests(kind) })),
+      { name: "the cost of NOTIFY", run: notify },
+      { name: "starts beside creates", run: mixed }
+    ]
   })
 }

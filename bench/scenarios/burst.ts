@@ -12,8 +12,8 @@ import { batchLoop } from "../peers/batchLoop.ts"
 import { graphileWorker } from "../peers/graphileWorker.ts"
 import { pgBoss } from "../peers/pgBoss.ts"
 import { Progress } from "../Progress.ts"
-import type { Row, Scenario, Table } from "../Scenario.ts"
-import { median, medians, quantileColumns, quantiles, ratios } from "../statistics.ts"
+import type { Row, Scenario } from "../Scenario.ts"
+import { median, medians, quantileColumns, quantiles } from "../statistics.ts"
 import { playBurst, playRound, type Round, type Subject } from "../Subject.ts"
 import { readUsage } from "../usage.ts"
 
@@ -29,35 +29,54 @@ const others = { from: 100, every: 25 }
 /** How long after a burst its memory is looked at, when nothing is left to do. */
 const rest = "10 seconds"
 
-const columns = ["games/s", "seconds", "slowest, games/s", "fastest, games/s"]
+const columns = [
+  "games/s",
+  "seconds",
+  "slowest, games/s",
+  "fastest, games/s",
+  "program, µs per game",
+  "PostgreSQL, µs",
+  "RabbitMQ, µs"
+]
 
-const burstRow = (name: string, rates: ReadonlyArray<number>, games: number): Row => ({
-  name,
-  cells: [median(rates), games / median(rates), Math.min(...rates), Math.max(...rates)]
-})
+type Burst = Effect.Success<ReturnType<typeof playBurst>>
 
-/** Plays bursts in turn; returns the rates of each subject. */
+const rate = (bursts: ReadonlyArray<Burst>) => median(bursts.map(({ perSecond }) => perSecond))
+
+const burstRow = (name: string, bursts: ReadonlyArray<Burst>, games: number): Row => {
+  const rates = bursts.map(({ perSecond }) => perSecond)
+  const costs = (["program", "postgresql", "rabbitmq"] as const).map((who) =>
+    median(bursts.map(({ cost }) => cost[who]))
+  )
+  return {
+    name,
+    cells: [
+      rate(bursts),
+      games / rate(bursts),
+      Math.min(...rates),
+      Math.max(...rates),
+      ...costs.map((cost) => (Number.isNaN(cost) ? null : cost))
+    ]
+  }
+}
+
+/** Plays bursts in turn; returns those of each subject. */
 const inTurn = Effect.fnUntraced(function* (subjects: ReadonlyArray<Subject>, games: number, rounds: number) {
   const progress = yield* Progress
-  const rates = subjects.map((): Array<number> => [])
+  const bursts = subjects.map((): Array<Burst> => [])
   for (let n = 1; n <= rounds; n++) {
     for (const [index, subject] of subjects.entries()) {
       yield* progress.say(`burst of ${games}, round ${n} of ${rounds}: ${subject.name}`)
-      rates[index]?.push((yield* playBurst(subject, games)).perSecond)
+      bursts[index]?.push(yield* playBurst(subject, games))
     }
   }
-  return rates
+  return bursts
 })
 
-const comparison = (
-  games: number,
-  subjects: ReadonlyArray<Subject>,
-  rates: ReadonlyArray<ReadonlyArray<number>>
-): Table => ({
-  title: `${games.toLocaleString("en-US")} games due at one instant`,
-  columns,
-  rows: subjects.map(({ name }, index) => burstRow(name, rates[index] ?? [], games))
-})
+const titleOf = (games: number) => `${games.toLocaleString("en-US")} games due at one instant`
+
+const rowsOf = (games: number, subjects: ReadonlyArray<Subject>, bursts: ReadonlyArray<ReadonlyArray<Burst>>) =>
+  subjects.map(({ name }, index) => burstRow(name, bursts[index] ?? [], games))
 
 /** Bursts with other games in them; how late the others were. */
 const besideOthers = Effect.fnUntraced(function* (subject: Subject, games: number, seconds: number) {
@@ -92,7 +111,7 @@ const largest = Effect.fnUntraced(function* (kickoff: Kickoff, games: number) {
 export const burst: Scenario = {
   name: "burst",
   summary: "games due at one instant, until the last event is confirmed",
-  run: Effect.fnUntraced(function* (options) {
+  prepare: Effect.fnUntraced(function* (options) {
     const progress = yield* Progress
     const sizes = {
       small: options.games ?? 10_000,
@@ -114,111 +133,128 @@ export const burst: Scenario = {
     const kickoff = yield* start("Kickoff", startKickoff({ name: "kickoff_burst", profile: options.profile }))
     const limit = yield* start("the limit loop", startPeer(batchLoop, "limit_burst"))
 
-    const small = yield* inTurn([kickoff, limit], sizes.small, 1)
-    const large = yield* inTurn([kickoff, limit], sizes.limit, options.rounds)
-    const [ours = [], theirs = []] = large
-    const three = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const three = yield* start("three processes", startKickoff({ name: "kickoff_burst_three", processes: 3 }))
-        const [rates = []] = yield* inTurn([three], sizes.limit, 1)
-        return burstRow(three.name, rates, sizes.limit)
-      })
-    )
-
-    const queues = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const subjects = [
-          kickoff,
-          yield* start(
-            "graphile-worker",
-            startPeer(
-              graphileWorker("24 concurrent, local queue of 500, batched completion, poll 100 ms"),
-              "graphile_burst"
-            )
-          ),
-          yield* start("pg-boss", startPeer(pgBoss("4 workers, batches of 500"), "boss_burst"))
+    const small = Effect.gen(function* () {
+      const subjects = [kickoff, limit]
+      const bursts = yield* inTurn(subjects, sizes.small, 1)
+      return {
+        settings: { rounds: options.rounds, "games of the warm-up": warmUp },
+        tables: [{ title: titleOf(sizes.small), columns, rows: rowsOf(sizes.small, subjects, bursts) }],
+        notes: [
+          "A burst ends with the confirm of its last event; nobody consumes meanwhile, except where other games are timed. " +
+            "Every burst is planned, analysed and checkpointed before it is due. Processor time is that of all processes of the program and of each server."
         ]
-        const rates = yield* inTurn(subjects, sizes.queues, options.rounds)
-        const [us = 0, ...them] = rates.map(median)
-        return { table: comparison(sizes.queues, subjects, rates), ratio: us / Math.max(...them) }
-      })
-    )
+      }
+    })
 
-    const plain = yield* Effect.scoped(
-      Effect.gen(function* () {
-        yield* progress.say("starting the plain plan")
-        const subject = yield* startPeer(plainPlan, "plain_burst")
-        const rates = yield* inTurn([subject], plainGames, 1)
-        return comparison(plainGames, [subject], rates)
-      })
-    )
+    /** How long a burst took, s, for those who want to do something meanwhile. */
+    const seconds = { ours: sizes.limit / 5000, theirs: sizes.limit / 5000 }
 
-    const seconds = sizes.limit / median(ours)
-    const meanwhile: Array<Round> = []
-    const lateness: Array<ReadonlyArray<number>> = []
-    for (let n = 1; n <= Math.ceil(options.rounds / 2); n++) {
-      const { late, round } = yield* besideOthers(kickoff, sizes.limit, seconds)
-      meanwhile.push(round)
-      lateness.push(quantiles(late))
-    }
-    const { late: limitLate } = yield* besideOthers(limit, sizes.limit, sizes.limit / median(theirs))
+    const large = Effect.gen(function* () {
+      const subjects = [kickoff, limit]
+      const bursts = yield* inTurn(subjects, sizes.limit, options.rounds)
+      const [ours = Number.NaN, theirs = Number.NaN] = bursts.map(rate)
+      Object.assign(seconds, { ours: sizes.limit / ours, theirs: sizes.limit / theirs })
+      const rows = rowsOf(sizes.limit, subjects, bursts)
+      const ratio: Row = {
+        name: `${kickoff.name} ÷ ${limit.name}`,
+        cells: columns.map((_, column) => Number(rows[0]?.cells[column]) / Number(rows[1]?.cells[column]))
+      }
+      return {
+        tables: [{ title: titleOf(sizes.limit), columns, rows: [...rows, ratio] }],
+        figures: sizes.limit === 100_000 ? { burst_against_limit: ours / theirs } : {}
+      }
+    })
 
-    const million = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const fresh = yield* startKickoff({ name: "kickoff_burst_million" })
-        return yield* largest(fresh, sizes.million)
-      })
-    )
+    const three = Effect.gen(function* () {
+      const three = yield* start("three processes", startKickoff({ name: "kickoff_burst_three", processes: 3 }))
+      const bursts = yield* inTurn([three], sizes.limit, 1)
+      return {
+        tables: [
+          { title: `${titleOf(sizes.limit)}, three processes`, columns, rows: rowsOf(sizes.limit, [three], bursts) }
+        ]
+      }
+    })
 
-    const othersQuantiles = medians(lateness)
-    const early = meanwhile.reduce((sum, round) => sum + round.early, 0)
-    return {
-      settings: { rounds: options.rounds, "games of the warm-up": warmUp },
-      tables: [
-        comparison(sizes.small, [kickoff, limit], small),
-        {
-          ...comparison(sizes.limit, [kickoff, limit], large),
-          rows: [
-            ...comparison(sizes.limit, [kickoff, limit], large).rows,
-            {
-              name: `${kickoff.name} ÷ ${limit.name}`,
-              cells: [...ratios([median(ours)], [median(theirs)]), null, null, null]
-            },
-            three
-          ]
-        },
-        queues.table,
-        plain,
-        {
-          title: `Other games, one every ${others.every} ms, during a burst of ${sizes.limit.toLocaleString("en-US")}: due → consumed, ms`,
-          columns: quantileColumns,
-          rows: [
-            { name: kickoff.name, cells: othersQuantiles },
-            { name: limit.name, cells: quantiles(limitLate) }
-          ]
-        },
-        {
-          title: `${million.games.toLocaleString("en-US")} games due at one instant, one process`,
-          columns: ["games/s", "seconds", "resident before, MB", "at most, MB", "10 s after, MB"],
-          rows: [
-            { name: kickoff.name, cells: [million.perSecond, million.games / million.perSecond, ...million.memory] }
-          ]
-        }
-      ],
-      notes: [
-        "A burst ends with the confirm of its last event; nobody consumes meanwhile, except where other games are timed. " +
-          "Every burst is planned, analysed and checkpointed before it is due."
-      ],
-      figures: {
-        ...(sizes.limit === 100_000
-          ? { burst_against_limit: median(ours) / median(theirs), burst_others_p99: othersQuantiles[2] ?? Number.NaN }
-          : {}),
-        ...(sizes.queues === 20_000 ? { burst_against_queues: queues.ratio } : {}),
-        ...(sizes.million === 1_000_000 && million.memory[1] !== null
-          ? { memory_burst: million.memory[1] ?? Number.NaN }
-          : {})
-      },
-      violations: early > 0 ? [`${early} games started before they were due`] : []
-    }
+    const queues = Effect.gen(function* () {
+      const subjects = [
+        kickoff,
+        yield* start(
+          "graphile-worker",
+          startPeer(
+            graphileWorker("24 concurrent, local queue of 500, batched completion, poll 100 ms"),
+            "graphile_burst"
+          )
+        ),
+        yield* start("pg-boss", startPeer(pgBoss("4 workers, batches of 500"), "boss_burst"))
+      ]
+      const bursts = yield* inTurn(subjects, sizes.queues, options.rounds)
+      const [ours = Number.NaN, ...theirs] = bursts.map(rate)
+      return {
+        tables: [{ title: titleOf(sizes.queues), columns, rows: rowsOf(sizes.queues, subjects, bursts) }],
+        figures: sizes.queues === 20_000 ? { burst_against_queues: ours / Math.max(...theirs) } : {}
+      }
+    })
+
+    const plain = Effect.gen(function* () {
+      yield* progress.say("starting the plain plan")
+      const subject = yield* startPeer(plainPlan, "plain_burst")
+      const bursts = yield* inTurn([subject], plainGames, 1)
+      return { tables: [{ title: titleOf(plainGames), columns, rows: rowsOf(plainGames, [subject], bursts) }] }
+    })
+
+    const besides = Effect.gen(function* () {
+      const rounds: Array<Round> = []
+      const lateness: Array<ReadonlyArray<number>> = []
+      for (let n = 1; n <= Math.ceil(options.rounds / 2); n++) {
+        const { late, round } = yield* besideOthers(kickoff, sizes.limit, seconds.ours)
+        rounds.push(round)
+        lateness.push(quantiles(late))
+      }
+      const { late: limitLate } = yield* besideOthers(limit, sizes.limit, seconds.theirs)
+      const ours = medians(lateness)
+      const early = rounds.reduce((sum, round) => sum + round.early, 0)
+      return {
+        tables: [
+          {
+            title: `Other games, one every ${others.every} ms, during a burst of ${sizes.limit.toLocaleString("en-US")}: due → consumed, ms`,
+            columns: quantileColumns,
+            rows: [
+              { name: kickoff.name, cells: ours },
+              { name: limit.name, cells: quantiles(limitLate) }
+            ]
+          }
+        ],
+        figures: sizes.limit === 100_000 ? { burst_others_p99: ours[2] ?? Number.NaN } : {},
+        violations: early > 0 ? [`${early} games started before they were due`] : []
+      }
+    })
+
+    const million = Effect.gen(function* () {
+      const { games, memory, perSecond } = yield* largest(
+        yield* startKickoff({ name: "kickoff_burst_million" }),
+        sizes.million
+      )
+      const [, most = null] = memory
+      return {
+        tables: [
+          {
+            title: `${titleOf(games)}, one process`,
+            columns: ["games/s", "seconds", "resident before, MB", "at most, MB", "10 s after, MB"],
+            rows: [{ name: kickoff.name, cells: [perSecond, games / perSecond, ...memory] }]
+          }
+        ],
+        figures: sizes.million === 1_000_000 && most !== null ? { memory_burst: most } : {}
+      }
+    })
+
+    return [
+      { name: "a small burst", run: small },
+      { name: "a burst against the limit loop", run: large },
+      { name: "a burst for three processes", run: three },
+      { name: "a burst against job queues", run: queues },
+      { name: "a burst of the plain plan", run: plain },
+      { name: "other games during a burst", run: besides },
+      { name: "the largest burst", run: million }
+    ]
   })
 }

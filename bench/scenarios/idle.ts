@@ -6,16 +6,17 @@
  * they can be watched together.
  */
 import { Effect, Option } from "effect"
+import type { SqlError } from "effect/sql"
 import { environment, startKickoff, startService } from "../kickoff.ts"
 import { startPeer } from "../peer.ts"
 import { graphileWorker } from "../peers/graphileWorker.ts"
 import { pgBoss } from "../peers/pgBoss.ts"
 import { fillGames } from "../fill.ts"
 import { Progress } from "../Progress.ts"
-import type { Row, Scenario } from "../Scenario.ts"
+import type { Row, Scenario, Table } from "../Scenario.ts"
 import { Servers } from "../Servers.ts"
 import { type Kind, kindOf, kinds } from "../statements.ts"
-import { readUsage } from "../usage.ts"
+import { readUsage, type Usage } from "../usage.ts"
 
 const games = 1_000_000
 
@@ -26,6 +27,13 @@ const window = "1 minute"
 /** The loops that look at a schedule table. */
 const loops = 2
 
+/** What was seen of a program in a minute. */
+interface Watched {
+  readonly name: string
+  readonly statements: Counts
+  readonly usage: Pick<Usage, "cpu" | "wakeUps" | "resident">
+}
+
 type Counts = Readonly<Record<Kind, number>>
 
 const sum = (values: ReadonlyArray<number>) => values.reduce((a, b) => a + b, 0)
@@ -33,7 +41,7 @@ const sum = (values: ReadonlyArray<number>) => values.reduce((a, b) => a + b, 0)
 export const idle: Scenario = {
   name: "idle",
   summary: "what it costs when nothing is due, with 1,000,000 games planned for tomorrow",
-  run: Effect.fnUntraced(function* () {
+  prepare: Effect.fnUntraced(function* () {
     const progress = yield* Progress
     // Of its own, because counting statements costs a little.
     const servers = yield* (yield* Servers).withPostgres({ shared_preload_libraries: "pg_stat_statements" })
@@ -54,7 +62,7 @@ export const idle: Scenario = {
     /** Watches processes on databases for a minute. */
     const watch = Effect.fnUntraced(function* (
       what: string,
-      watched: ReadonlyArray<{ readonly database: string; readonly pids: ReadonlyArray<number> }>
+      watched: ReadonlyArray<{ readonly name: string; readonly database: string; readonly pids: ReadonlyArray<number> }>
     ) {
       yield* progress.say(`leaving ${what} alone for ${settling}`)
       yield* Effect.sleep(settling)
@@ -63,8 +71,8 @@ export const idle: Scenario = {
       yield* admin.query("SELECT pg_stat_statements_reset()")
       yield* progress.say(`watching ${what} for ${window}`)
       yield* Effect.sleep(window)
-      return yield* Effect.forEach(watched, ({ database, pids }, index) =>
-        Effect.gen(function* () {
+      return yield* Effect.forEach(watched, ({ database, name, pids }, index) =>
+        Effect.gen(function* (): Effect.fn.Return<Watched, SqlError.SqlError> {
           const statements = yield* countStatements(database)
           const after = yield* usages(pids)
           const grown = (key: "cpu" | "wakeUps") =>
@@ -77,6 +85,7 @@ export const idle: Scenario = {
               })
             )
           return {
+            name,
             statements,
             usage: {
               cpu: grown("cpu"),
@@ -97,70 +106,79 @@ export const idle: Scenario = {
 
     const name = "kickoff_idle"
     const peers = ["graphile_idle", "boss_idle"] as const
-    const { one, three } = yield* Effect.gen(function* () {
-      yield* progress.say("starting Kickoff")
-      const kickoff = yield* startKickoff({ name })
-      yield* progress.say(`planning ${games.toLocaleString("en-US")} games for tomorrow`)
-      yield* fillGames(kickoff.database, { games, from: "1 day", within: "1 day" })
+    yield* progress.say("starting Kickoff")
+    const kickoff = yield* Effect.provideService(startKickoff({ name }), Servers, servers)
+    yield* progress.say(`planning ${games.toLocaleString("en-US")} games for tomorrow`)
+    yield* fillGames(kickoff.database, { games, from: "1 day", within: "1 day" })
+
+    const tablesOf = (title: string, watched: ReadonlyArray<Watched>): ReadonlyArray<Table> => [
+      {
+        title: `${title}: statements per minute`,
+        columns: ["all", ...kinds],
+        rows: watched.map(({ name, statements }): Row => ({
+          name,
+          cells: [sum(Object.values(statements)), ...kinds.map((kind) => statements[kind])]
+        }))
+      },
+      {
+        title: `${title}: per minute`,
+        columns: ["processor, ms", "wake-ups", "resident, MB"],
+        rows: watched.map(({ name, usage }): Row => ({
+          name,
+          cells: [usage.cpu * 1000, usage.wakeUps, usage.resident].map((value) => (Number.isNaN(value) ? null : value))
+        }))
+      }
+    ]
+
+    /** What targets ask of so many processes. */
+    const figuresOf = ({ statements }: Watched, processes: number) => ({
+      looks: statements.look / loops / processes,
+      heartbeats: (statements.heartbeat + statements.lock + statements.outbox) / processes
+    })
+
+    let worst = { looks: 0, heartbeats: 0 }
+    const judged = (watched: Watched, processes: number) => {
+      const { heartbeats, looks } = figuresOf(watched, processes)
+      worst = { looks: Math.max(worst.looks, looks), heartbeats: Math.max(worst.heartbeats, heartbeats) }
+      return { idle_looks: worst.looks, idle_heartbeats: worst.heartbeats }
+    }
+
+    const one = Effect.gen(function* () {
       yield* progress.say("starting the job queues")
       const graphile = yield* startPeer(graphileWorker("defaults"), peers[0])
       const boss = yield* startPeer(pgBoss("default polling, batches of 500"), peers[1])
       // They are told of a game that never comes, and so they wait for it.
       for (const peer of [graphile, boss]) yield* peer.begin(1)
-      const first = kickoff.services[0].program.pid
-      const one = yield* watch("one process and the job queues", [
-        { database: name, pids: [first] },
-        { database: peers[0], pids: [graphile.pid] },
-        { database: peers[1], pids: [boss.pid] }
+      const watched = yield* watch("one process and the job queues", [
+        { name: "Kickoff", database: name, pids: kickoff.pids },
+        { name: "graphile-worker, defaults, nothing planned", database: peers[0], pids: graphile.pids },
+        { name: "pg-boss, default polling, nothing planned", database: peers[1], pids: boss.pids }
       ])
+      return {
+        settings: { games, "watched for": window, "after being left alone for": settling },
+        tables: tablesOf("One process", watched),
+        notes: [
+          "Looks are those at a schedule table, of two loops per process. The heartbeat of the relay is a look at the outbox. Job queues are not asked of their kinds of statement; " +
+            "theirs are other. Kickoff is asked for nothing: no probe, no scrape."
+        ],
+        figures: watched[0] === undefined ? {} : judged(watched[0], 1)
+      }
+    })
+
+    const three = Effect.gen(function* () {
       const env = environment(kickoff.databaseUrl, servers.rabbitmqUrl, name)
       const others = [yield* startService(env), yield* startService(env)]
-      const pids = [first, ...others.map(({ program }) => program.pid)]
-      return { one, three: yield* watch("three processes", [{ database: name, pids }]) }
-    }).pipe(Effect.scoped, Effect.provideService(Servers, servers))
+      const pids = [...kickoff.pids, ...others.map(({ program }) => program.pid)]
+      const watched = yield* watch("three processes", [{ name: "Kickoff, 3 processes together", database: name, pids }])
+      return {
+        tables: tablesOf("Three processes", watched),
+        figures: watched[0] === undefined ? {} : judged(watched[0], pids.length)
+      }
+    })
 
-    const watched = [
-      { name: "Kickoff", processes: 1, of: one[0] },
-      { name: "Kickoff, 3 processes together", processes: 3, of: three[0] },
-      { name: "graphile-worker, defaults, nothing planned", processes: 1, of: one[1] },
-      { name: "pg-boss, default polling, nothing planned", processes: 1, of: one[2] }
-    ].flatMap(({ of, ...rest }) => (of === undefined ? [] : [{ ...rest, ...of }]))
-    const ours = watched.filter(({ name }) => name.startsWith("Kickoff"))
-    return {
-      settings: { games, "watched for": window, "after being left alone for": settling },
-      tables: [
-        {
-          title: "Statements per minute",
-          columns: ["all", ...kinds],
-          rows: watched.map(({ name, statements }): Row => ({
-            name,
-            cells: [sum(Object.values(statements)), ...kinds.map((kind) => statements[kind])]
-          }))
-        },
-        {
-          title: "Per minute",
-          columns: ["processor, ms", "wake-ups", "resident, MB"],
-          rows: watched.map(({ name, usage }): Row => ({
-            name,
-            cells: [usage.cpu * 1000, usage.wakeUps, usage.resident].map((value) =>
-              Number.isNaN(value) ? null : value
-            )
-          }))
-        }
-      ],
-      notes: [
-        "Looks are those at a schedule table, of two loops per process. The heartbeat of the relay is a look at the outbox. Job queues are not asked of their kinds of statement; " +
-          "theirs are other. Kickoff is asked for nothing: no probe, no scrape."
-      ],
-      figures: {
-        idle_looks: Math.max(...ours.map(({ processes, statements }) => statements.look / loops / processes)),
-        idle_heartbeats: Math.max(
-          ...ours.map(
-            ({ processes, statements }) => (statements.heartbeat + statements.lock + statements.outbox) / processes
-          )
-        )
-      },
-      violations: []
-    }
+    return [
+      { name: "one idle process", run: Effect.provideService(one, Servers, servers) },
+      { name: "three idle processes", run: Effect.provideService(three, Servers, servers) }
+    ]
   })
 }

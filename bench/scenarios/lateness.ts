@@ -12,7 +12,7 @@ import { bareLoop, plainPlan } from "../peers/bareLoop.ts"
 import { graphileWorker } from "../peers/graphileWorker.ts"
 import { pgBoss } from "../peers/pgBoss.ts"
 import { Progress } from "../Progress.ts"
-import type { Row, Scenario, Table } from "../Scenario.ts"
+import type { Report, Row, Scenario, Table } from "../Scenario.ts"
 import { median, medians, quantileColumns, quantiles, ratios } from "../statistics.ts"
 import { playRound, type Round, type Subject } from "../Subject.ts"
 
@@ -45,6 +45,12 @@ const atRandom = (games: number, within: number, seed: number) => {
 interface Measured {
   readonly subject: Subject
   readonly rounds: ReadonlyArray<Round>
+}
+
+interface Compared {
+  readonly one: Measured
+  readonly bare: Measured
+  readonly three: Measured
 }
 
 const received = ({ rounds }: Measured) =>
@@ -88,7 +94,7 @@ const titleOf = ({ perSecond, seconds }: Load) =>
 export const lateness: Scenario = {
   name: "lateness",
   summary: "how late games start that are due at random times, step by step",
-  run: Effect.fnUntraced(function* (options) {
+  prepare: Effect.fnUntraced(function* (options) {
     const progress = yield* Progress
     yield* progress.say("starting Kickoff and the bare loop")
     const kickoff = yield* startKickoff({ name: "kickoff_lateness", profile: options.profile })
@@ -116,7 +122,7 @@ export const lateness: Scenario = {
     /** One process, the bare loop, and three processes. */
     const compare = Effect.fnUntraced(function* (load: Load) {
       const of = yield* inTurn(load, load.rounds(options.rounds), [kickoff, bare, three])
-      const measured = { one: of(kickoff), bare: of(bare), three: of(three) }
+      const measured: Compared = { one: of(kickoff), bare: of(bare), three: of(three) }
       const table: Table = {
         title: titleOf(load),
         columns,
@@ -132,56 +138,72 @@ export const lateness: Scenario = {
       return { ...measured, table }
     })
 
-    const atSlow = yield* compare(slow)
-    const atUsual = yield* compare(usual)
-
-    const peers = yield* Effect.scoped(
+    /** What a comparison shows, with the figures that are made of it. */
+    const comparing = (load: Load, figures: (measured: Compared) => Partial<Report>) =>
       Effect.gen(function* () {
-        const measured: Array<Measured> = []
-        for (const [index, peer] of [
-          graphileWorker("defaults"),
-          pgBoss("default polling, batches of 500"),
-          graphileWorker("poll 100 ms"),
-          pgBoss("poll 0.5 s, batches of 500"),
-          plainPlan
-        ].entries()) {
-          yield* progress.say(`starting ${peer.name}`)
-          const subject = yield* startPeer(peer, `peer_lateness_${index}`)
-          yield* warmUp(subject)
-          measured.push((yield* inTurn(usual, 1, [subject]))(subject))
+        const measured = yield* compare(load)
+        const early = [measured.one, measured.three]
+          .flatMap(({ rounds }) => rounds)
+          .reduce((sum, round) => sum + round.early, 0)
+        return {
+          tables: [measured.table],
+          violations: early > 0 ? [`${early} games started before they were due`] : [],
+          ...figures(measured)
         }
-        return measured
       })
-    )
-    const defaults = Math.min(...peers.slice(0, 2).map((peer) => received(peer)[0] ?? Number.NaN))
 
-    const atBusy = yield* compare(busy)
-    const atHeavy = yield* compare(heavy)
+    /** The median at the usual load, ms. */
+    let usualP50 = Number.NaN
 
-    const compared = [atSlow, atUsual, atBusy, atHeavy]
-    const ours = compared.flatMap(({ one, three }) => [...one.rounds, ...three.rounds])
-    const early = ours.reduce((sum, round) => sum + round.early, 0)
-    const [p50 = Number.NaN, , p99 = Number.NaN] = received(atUsual.one)
-    const [bareP50 = Number.NaN, , bareP99 = Number.NaN] = received(atUsual.bare)
-    return {
-      settings: { rounds: options.rounds },
-      tables: [
-        ...compared.map(({ table }) => table),
-        { title: `${titleOf(usual)}: job queues and the plain plan`, columns, rows: peers.map(receivedRow) }
-      ],
-      notes: [
-        `Database's clock minus consumer's: ${median(ours.map(({ clock }) => clock.offset)).toFixed(3)} ms, known within ` +
-          `${median(ours.map(({ clock }) => clock.uncertainty)).toFixed(3)} ms; it is corrected for. Applied is what the ` +
-          "event says, inside the transaction; committed comes from the exported histogram, interpolated; confirmed from " +
-          "the record that `verify` uses, written after the confirm."
-      ],
-      figures: {
-        lateness_against_bare_p50: p50 / bareP50,
-        lateness_against_bare_p99: p99 / bareP99,
-        lateness_against_queues: defaults / p50,
-        lateness_1000_p99: received(atHeavy.one)[2] ?? Number.NaN
-      },
-      violations: early > 0 ? [`${early} games started before they were due`] : []
-    }
+    const atUsual = comparing(usual, ({ bare, one }) => {
+      const [p50 = Number.NaN, , p99 = Number.NaN] = received(one)
+      const [bareP50 = Number.NaN, , bareP99 = Number.NaN] = received(bare)
+      usualP50 = p50
+      const clocks = one.rounds.map(({ clock }) => clock)
+      return {
+        settings: { rounds: options.rounds },
+        notes: [
+          `Database's clock minus consumer's: ${median(clocks.map(({ offset }) => offset)).toFixed(3)} ms, known within ` +
+            `${median(clocks.map(({ uncertainty }) => uncertainty)).toFixed(3)} ms; it is corrected for. Applied is what the ` +
+            "event says, inside the transaction; committed comes from the exported histogram, interpolated; confirmed from " +
+            "the record that `verify` uses, written after the confirm."
+        ],
+        figures: { lateness_against_bare_p50: p50 / bareP50, lateness_against_bare_p99: p99 / bareP99 }
+      }
+    })
+
+    const queues = Effect.gen(function* () {
+      const measured: Array<Measured> = []
+      for (const [index, peer] of [
+        graphileWorker("defaults"),
+        pgBoss("default polling, batches of 500"),
+        graphileWorker("poll 100 ms"),
+        pgBoss("poll 0.5 s, batches of 500"),
+        plainPlan
+      ].entries()) {
+        yield* progress.say(`starting ${peer.name}`)
+        const subject = yield* startPeer(peer, `peer_lateness_${index}`)
+        yield* warmUp(subject)
+        measured.push((yield* inTurn(usual, 1, [subject]))(subject))
+      }
+      const defaults = Math.min(...measured.slice(0, 2).map((peer) => received(peer)[0] ?? Number.NaN))
+      return {
+        tables: [
+          { title: `${titleOf(usual)}: job queues and the plain plan`, columns, rows: measured.map(receivedRow) }
+        ],
+        figures: { lateness_against_queues: defaults / usualP50 }
+      }
+    })
+
+    return [
+      { name: "1 game/s", run: comparing(slow, () => ({})) },
+      { name: "30 games/s", run: atUsual },
+      { name: "job queues at 30 games/s", run: queues },
+      { name: "300 games/s", run: comparing(busy, () => ({})) },
+      {
+        name: "1,000 games/s",
+        run: comparing(heavy, ({ one }) => ({ figures: { lateness_1000_p99: received(one)[2] ?? Number.NaN } }))
+      }
+    ]
   })
 }

@@ -102,7 +102,7 @@ const deadRow = (name: string, { all, claims, looks }: Executed): Row => ({
 export const scale: Scenario = {
   name: "scale",
   summary: "the engine's statements with up to ten million rows pending, and after a million were executed",
-  run: Effect.fnUntraced(function* () {
+  prepare: Effect.fnUntraced(function* () {
     const progress = yield* Progress
     const servers = yield* Servers
 
@@ -168,102 +168,98 @@ export const scale: Scenario = {
       } satisfies AtSize
     })
 
-    const bySize = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const { database, url } = yield* open("kickoff_scale")
-        const measured: Array<AtSize> = []
-        let pending = 0
-        for (const size of sizes) {
-          yield* progress.say(`filling up to ${size.toLocaleString("en-US")} pending rows`)
-          yield* fillGames(database, { games: (size - pending) / 2, from: "1 day", within: "300 days" })
-          pending = size
-          measured.push(yield* Effect.provide(measureAll(database, size), engine(url)))
-        }
-        return measured
-      })
-    )
+    const bySize = Effect.gen(function* () {
+      const { database, url } = yield* open("kickoff_scale")
+      const measured: Array<AtSize> = []
+      let pending = 0
+      for (const size of sizes) {
+        yield* progress.say(`filling up to ${size.toLocaleString("en-US")} pending rows`)
+        yield* fillGames(database, { games: (size - pending) / 2, from: "1 day", within: "300 days" })
+        pending = size
+        measured.push(yield* Effect.provide(measureAll(database, size), engine(url)))
+      }
+      const [least] = measured
+      const most = measured.at(-1)
+      const ratio = (key: keyof AtSize) => (most?.[key] ?? Number.NaN) / (least?.[key] ?? Number.NaN)
+      const cells = (of: (key: "look" | "claim" | "batch" | "insert") => number) =>
+        [of("look"), of("claim"), of("batch"), of("insert")] as const
+      return {
+        settings: { looks, "claims of 1, inserts": singles, "claims of 1,000": batches },
+        tables: [
+          {
+            title: "Medians by size, ms",
+            columns: ["look", "claim of 1", "claim of 1,000", "insert of a game"],
+            rows: [
+              ...measured.map((size): Row => ({
+                name: `${size.pending.toLocaleString("en-US")} rows pending`,
+                cells: cells((key) => size[key])
+              })),
+              { name: "the most ÷ the least", cells: cells(ratio) }
+            ]
+          }
+        ],
+        notes: [
+          "The engine's own statements, by its own driver on a session as in the service; an insert is the API's statement for a " +
+            `game with its schedule and event. First and last claims are medians of ${edge}. ` +
+            "A look begins where the last one found its first row; one at all is that of a process that was just started."
+        ],
+        figures: { scale_look: ratio("look"), scale_claim_1: ratio("claim"), scale_claim_1000: ratio("batch") }
+      }
+    })
 
-    const dead = yield* Effect.scoped(
-      Effect.gen(function* () {
-        const { database, url } = yield* open("kickoff_scale_dead")
-        yield* progress.say("filling a million pending rows, and games that are due")
-        yield* fillGames(database, { games: 500_000, from: "1 day", within: "300 days" })
-        yield* fillGames(database, { games: executed, from: "-30 minutes", within: "10 minutes", inOrder: true })
-        yield* fillGames(database, { games: executedUnderSnapshot, from: "-10 minutes", within: "0" })
-        return yield* Effect.gen(function* () {
-          const { claim, look, lookAtAll } = yield* loop
-          /** Claims all that is due in batches; what each took, and what the looks take then, from the very first one on. */
-          const execute = Effect.fnUntraced(function* (rows: number) {
-            const claims: Array<number> = []
-            for (let done = 0; done < rows; done += batch) {
-              yield* look
-              claims.push((yield* millisOf(claim(batch))).millis)
-            }
-            return { claims, looks: yield* every(looks, look), all: yield* every(looksAtAll, lookAtAll) }
+    const dead = Effect.gen(function* () {
+      const { database, url } = yield* open("kickoff_scale_dead")
+      yield* progress.say("filling a million pending rows, and games that are due")
+      yield* fillGames(database, { games: 500_000, from: "1 day", within: "300 days" })
+      yield* fillGames(database, { games: executed, from: "-30 minutes", within: "10 minutes", inOrder: true })
+      yield* fillGames(database, { games: executedUnderSnapshot, from: "-10 minutes", within: "0" })
+      const { free, held, released } = yield* Effect.gen(function* () {
+        const { claim, look, lookAtAll } = yield* loop
+        /** Claims all that is due in batches; what each took, and what the looks take then, from the very first one on. */
+        const execute = Effect.fnUntraced(function* (rows: number) {
+          const claims: Array<number> = []
+          for (let done = 0; done < rows; done += batch) {
+            yield* look
+            claims.push((yield* millisOf(claim(batch))).millis)
+          }
+          return { claims, looks: yield* every(looks, look), all: yield* every(looksAtAll, lookAtAll) }
+        })
+
+        yield* progress.say(`executing ${executed.toLocaleString("en-US")} rows`)
+        const free = yield* execute(executed)
+        yield* progress.say(`executing ${executedUnderSnapshot.toLocaleString("en-US")} rows while a snapshot is held`)
+        const held = yield* Effect.scoped(
+          Effect.gen(function* () {
+            const holder = yield* connect(url)
+            yield* holder.query("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            yield* holder.query("SELECT FROM game_sessions LIMIT 1")
+            return yield* execute(executedUnderSnapshot)
           })
+        )
+        return { free, held, released: yield* execute(0) }
+      }).pipe(Effect.provide(engine(url)))
+      return {
+        tables: [
+          {
+            title: "Among 1,000,000 pending rows, after others were executed in claims of 1,000, ms",
+            columns: ["first claims", "last claims", "first look", "look, p50", "first at all", "look at all, p50"],
+            rows: [
+              deadRow(`${executed.toLocaleString("en-US")} executed, due within 10 minutes`, free),
+              deadRow(
+                `${executedUnderSnapshot.toLocaleString("en-US")} more, due at one instant, while a snapshot is held`,
+                held
+              ),
+              deadRow("after the snapshot was released", released)
+            ]
+          }
+        ],
+        figures: { scale_look_after: free.looks[0] ?? Number.NaN }
+      }
+    })
 
-          yield* progress.say(`executing ${executed.toLocaleString("en-US")} rows`)
-          const free = yield* execute(executed)
-          yield* progress.say(
-            `executing ${executedUnderSnapshot.toLocaleString("en-US")} rows while a snapshot is held`
-          )
-          const held = yield* Effect.scoped(
-            Effect.gen(function* () {
-              const holder = yield* connect(url)
-              yield* holder.query("BEGIN ISOLATION LEVEL REPEATABLE READ")
-              yield* holder.query("SELECT FROM game_sessions LIMIT 1")
-              return yield* execute(executedUnderSnapshot)
-            })
-          )
-          return { free, held, released: yield* execute(0) }
-        }).pipe(Effect.provide(engine(url)))
-      })
-    )
-
-    const [least] = bySize
-    const most = bySize.at(-1)
-    const ratio = (key: keyof AtSize) => (most?.[key] ?? Number.NaN) / (least?.[key] ?? Number.NaN)
-    const cells = (of: (key: "look" | "claim" | "batch" | "insert") => number) =>
-      [of("look"), of("claim"), of("batch"), of("insert")] as const
-    return {
-      settings: { looks, "claims of 1, inserts": singles, "claims of 1,000": batches },
-      tables: [
-        {
-          title: "Medians by size, ms",
-          columns: ["look", "claim of 1", "claim of 1,000", "insert of a game"],
-          rows: [
-            ...bySize.map((size): Row => ({
-              name: `${size.pending.toLocaleString("en-US")} rows pending`,
-              cells: cells((key) => size[key])
-            })),
-            { name: "the most ÷ the least", cells: cells(ratio) }
-          ]
-        },
-        {
-          title: "Among 1,000,000 pending rows, after others were executed in claims of 1,000, ms",
-          columns: ["first claims", "last claims", "first look", "look, p50", "first at all", "look at all, p50"],
-          rows: [
-            deadRow(`${executed.toLocaleString("en-US")} executed, due within 10 minutes`, dead.free),
-            deadRow(
-              `${executedUnderSnapshot.toLocaleString("en-US")} more, due at one instant, while a snapshot is held`,
-              dead.held
-            ),
-            deadRow("after the snapshot was released", dead.released)
-          ]
-        }
-      ],
-      notes: [
-        "The engine's own statements, by its own driver on a session as in the service; an insert is the API's statement for a " +
-          `game with its schedule and event. First and last claims are medians of ${edge}. ` +
-          "A look begins where the last one found its first row; one at all is that of a process that was just started."
-      ],
-      figures: {
-        scale_look: ratio("look"),
-        scale_claim_1: ratio("claim"),
-        scale_claim_1000: ratio("batch"),
-        scale_look_after: dead.free.looks[0] ?? Number.NaN
-      },
-      violations: []
-    }
+    return [
+      { name: "tables of every size", run: bySize },
+      { name: "a million executed rows", run: dead }
+    ]
   })
 }
