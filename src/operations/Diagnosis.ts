@@ -70,6 +70,8 @@ export const expected = {
     "game_status_schedule_waiting_idx",
     "notification_schedule_due_idx",
     "notification_schedule_retry_idx",
+    "outbox_game_idx",
+    "outbox_latest_idx",
     "outbox_retry_idx",
     "outbox_retry_at_idx",
     "dead_letters_open_idx",

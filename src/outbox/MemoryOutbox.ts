@@ -41,6 +41,16 @@ export class MemoryOutbox extends Context.Service<
             }
             return listed.slice(0, limit)
           }),
+        listLatest: (limit, exceptGames = []) =>
+          Effect.sync(() => {
+            const all = [...events.values()]
+            const first = new Set([...Map.groupBy(all, (event) => event.game_id).values()].map(([event]) => event))
+            return all
+              .filter((event) => event.retryAt === undefined && !exceptGames.includes(event.game_id))
+              .toReversed()
+              .slice(0, limit)
+              .filter((event) => first.has(event))
+          }),
         look: Effect.map(Clock.currentTimeMillis, (now) => {
           const retries = [...events.values()].flatMap((event) => (event.retryAt === undefined ? [] : [event.retryAt]))
           return {

@@ -47,6 +47,14 @@ export class OutboxRepository extends Context.Service<
       limit: number,
       exceptGames?: ReadonlyArray<string>
     ) => Effect.Effect<ReadonlyArray<WaitingEvent>, SqlError.SqlError>
+    /**
+     * The latest events, by what they tell of, that may be published out of turn: those that no earlier event of their game
+     * is waiting before. Of that many that are looked at.
+     */
+    readonly listLatest: (
+      limit: number,
+      exceptGames?: ReadonlyArray<string>
+    ) => Effect.Effect<ReadonlyArray<WaitingEvent>, SqlError.SqlError>
     readonly look: Effect.Effect<OutboxLook, SqlError.SqlError>
     /** Forgets events that are confirmed, records that they are, and returns how many were still there. */
     readonly remove: (ids: ReadonlyArray<string>) => Effect.Effect<number, SqlError.SqlError>
@@ -65,20 +73,42 @@ export class OutboxRepository extends Context.Service<
       const replica = yield* Replica
       const answered = (yield* Database).within(answerDeadline)
 
+      const waitingEvent = sql`
+        event.id::text AS id, event.event_id, event.game_id, event.type, event.data::text AS data, event.traceparent,
+        ${instantText(sql, sql`event.occurred_at`)} AS time,
+        (extract(epoch FROM clock_timestamp() - event.due_at) * 1000)::float8 AS due_ms_ago`
+      const except = (games: ReadonlyArray<string>) =>
+        games.length === 0 ? sql`` : sql`AND event.game_id NOT IN (SELECT unnest(${games}::uuid[]))`
+
       const list = Effect.fn("OutboxRepository.list")(
         (limit: number, exceptGames: ReadonlyArray<string> = []) => sql<WaitingEvent>`
-          SELECT event.id::text AS id, event.event_id, event.game_id, event.type, event.data::text AS data, event.traceparent,
-            ${instantText(sql, sql`event.occurred_at`)} AS time,
-            (extract(epoch FROM clock_timestamp() - event.due_at) * 1000)::float8 AS due_ms_ago
+          SELECT ${waitingEvent}
           FROM outbox AS event
           WHERE (event.retry_at IS NULL OR event.retry_at <= now())
             AND NOT EXISTS (
               SELECT FROM outbox AS resting
               WHERE resting.game_id = event.game_id AND resting.id < event.id AND resting.retry_at > now()
             )
-            ${exceptGames.length === 0 ? sql`` : sql`AND event.game_id NOT IN (SELECT unnest(${exceptGames}::uuid[]))`}
+            ${except(exceptGames)}
           ORDER BY event.id
           LIMIT ${limit}`,
+        answered
+      )
+
+      // A scalar subquery is looked up by index for each event; an anti-join might read the whole outbox for each instead.
+      // `+ 0` keeps the index by ids out of it.
+      const listLatest = Effect.fn("OutboxRepository.listLatest")(
+        (limit: number, exceptGames: ReadonlyArray<string> = []) => sql<WaitingEvent>`
+          SELECT ${waitingEvent}
+          FROM (
+            SELECT * FROM outbox AS event
+            WHERE event.retry_at IS NULL ${except(exceptGames)}
+            ORDER BY coalesce(event.due_at, event.occurred_at) DESC
+            LIMIT ${limit}
+          ) AS event
+          WHERE (
+            SELECT count(*) FROM outbox AS earlier WHERE earlier.game_id = event.game_id AND earlier.id + 0 < event.id
+          ) = 0`,
         answered
       )
 
@@ -143,7 +173,7 @@ export class OutboxRepository extends Context.Service<
         answered
       )
 
-      return OutboxRepository.of({ list, look, remove, recordFailure })
+      return OutboxRepository.of({ list, listLatest, look, remove, recordFailure })
     })
   )
 }

@@ -25,6 +25,9 @@ import { relayLock } from "./relayLock.ts"
 /** Most events that are read, and so under way, at once. */
 const window = 1000
 
+/** Most events that are read out of turn for each batch of a backlog: the latest, so that they need not wait for its end. */
+const latest = 100
+
 /**
  * Most events of one game in a batch. They go one after the other, so a game with thousands of them would hold up the
  * events of all the others.
@@ -115,8 +118,11 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   /** What may be published beside what is under way; while there are suspects, one of them when nothing else is. */
   const listNext = Effect.gen(function* () {
     if (suspects.size > 0 && underWay.size > 0) return []
-    const first = yield* outbox.list(window, [...underWay])
-    backlog = first.length === window
+    // Read before the others: an event that comes in between then follows what is earlier of its game, and never precedes it.
+    const outOfTurn = backlog && suspects.size === 0 ? yield* outbox.listLatest(latest, [...underWay]) : []
+    const room = window - outOfTurn.length
+    const first = yield* outbox.list(room, [...underWay])
+    backlog = first.length === room
     const games = byGame(first)
     // A full window of few games is for the most part what must wait, so the other games get a window of their own.
     const crowded = backlog && games.length < window / perGame
@@ -126,7 +132,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
           ...games.flatMap((game) => game.slice(0, 1).map(({ game_id }) => game_id))
         ])
       : []
-    const listed = [...first, ...others]
+    const listed = distinct([...outOfTurn, ...first, ...others])
     const suspected = listed.filter((event) => suspects.has(event.event_id)).slice(0, 1)
     if (suspected.length === 0) suspects = new Set()
     return suspected.length === 0 ? listed : suspected
@@ -221,6 +227,10 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
 
 const byGame = (events: ReadonlyArray<WaitingEvent>): ReadonlyArray<ReadonlyArray<WaitingEvent>> => [
   ...Map.groupBy(events, (event) => event.game_id).values()
+]
+
+const distinct = (events: ReadonlyArray<WaitingEvent>): ReadonlyArray<WaitingEvent> => [
+  ...new Map(events.map((event) => [event.id, event])).values()
 ]
 
 const without = (ids: ReadonlySet<string>, events: ReadonlyArray<WaitingEvent>): ReadonlySet<string> => {

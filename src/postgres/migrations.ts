@@ -11,6 +11,7 @@ import createLedger from "../../migrations/0003_create_ledger.ts"
 import makeUpdatesCheap from "../../migrations/0004_make_updates_cheap.ts"
 import keepTraces from "../../migrations/0005_keep_traces.ts"
 import createPauses from "../../migrations/0006_create_pauses.ts"
+import letNewEventsPass from "../../migrations/0007_let_new_events_pass.ts"
 import { describeSqlError } from "./Database.ts"
 
 const loader = Migrator.fromRecord({
@@ -19,11 +20,12 @@ const loader = Migrator.fromRecord({
   "0003_create_ledger": createLedger,
   "0004_make_updates_cheap": makeUpdatesCheap,
   "0005_keep_traces": keepTraces,
-  "0006_create_pauses": createPauses
+  "0006_create_pauses": createPauses,
+  "0007_let_new_events_pass": letNewEventsPass
 })
 
 /** The id of the newest migration that this program knows. */
-export const latestMigration = 6
+export const latestMigration = 7
 
 /** Where the ids of the applied migrations stand. */
 export const migrationsTable = "schema_migrations"

@@ -34,6 +34,15 @@ const parts = 4
 /** Most failed rows that are tried between two batches of fresh ones, each alone. */
 const retriesPerRound = 10
 
+/**
+ * With the earliest row overdue by so much there is a backlog. What comes due meanwhile is claimed before it, because it
+ * need not be late as well; rows that are committed up to so long after their time are among it.
+ */
+const backlogAfter = Duration.millis(200)
+
+/** Most rows that are claimed out of turn between two batches of a backlog. */
+const promptSize = 200
+
 /** How often a batch that met a deadlock or a timeout is tried before it is split. */
 const passingRetries = Schedule.max([Schedule.exponential("20 millis").pipe(Schedule.jittered), Schedule.recurs(3)])
 
@@ -199,6 +208,9 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
     return sample.handled > 0 ? sample.handled + (yield* blame(yield* applyParts(rows), true)) : yield* error
   })
 
+  // The server may be so slow that a whole batch never ends in time; a single row does.
+  const claimFewer = Effect.sync(() => (limit = Math.max(1, Math.floor(limit / 4))))
+
   /** Applies the next batch of fresh rows and returns how many were dealt with. */
   const applyFresh: Effect.Effect<number, SqlError.SqlError> = Effect.suspend(() =>
     commit(repository.applyDue(limit, from))
@@ -211,9 +223,28 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       })
     ),
     Effect.catchIf(isAboutRows, applyFailed),
-    // The server may be so slow that a whole batch never ends in time; a single row does.
-    Effect.tapError(() => Effect.sync(() => (limit = Math.max(1, Math.floor(limit / 4)))))
+    Effect.tapError(() => claimFewer)
   )
+
+  /** From when on rows are claimed out of turn, while there is a backlog. */
+  let promptFrom: From
+
+  /** While there is a backlog, applies what has come due since it did so last. */
+  const applyPrompt = Effect.fnUntraced(function* (look: Look) {
+    const recently = look.now - Duration.toMillis(backlogAfter)
+    if (!isOverdue(look, backlogAfter)) {
+      promptFrom = undefined
+      return 0
+    }
+    const size = Math.min(limit, promptSize)
+    const handled = yield* commit(repository.applyDue(size, promptFrom ?? recently)).pipe(
+      // The culprit is found when the batches come to it.
+      Effect.catchIf(isAboutRows, () => Effect.succeed(0)),
+      Effect.tapError(() => claimFewer)
+    )
+    if (handled < size) promptFrom = recently
+    return handled
+  })
 
   const applyRetries: Effect.Effect<number, SqlError.SqlError> = Effect.gen(function* () {
     const rows = yield* repository.listRetries(retriesPerRound)
@@ -254,7 +285,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
 
       /** Whether what is overdue gets done: a row that nobody holds must not be there the next time as well. */
       const judgeProgress = Effect.fnUntraced(function* (look: Look) {
-        if (!Option.exists(look.fresh, Duration.isLessThan(Duration.negate(overdueAfter)))) {
+        if (!isOverdue(look, overdueAfter)) {
           left = undefined
           yield* progress(true)
           return
@@ -303,6 +334,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           yield* notePause(look.paused)
           if (whole && look.stalled) yield* repository.releaseStalled
           yield* judgeProgress(look)
+          const prompt = yield* applyPrompt(look)
           const fresh = isDue(look.fresh) ? yield* applyFresh : 0
           const retried = isDue(look.retry) ? yield* applyRetries : 0
           if (!isDue(look.fresh) && !isDue(look.retry)) {
@@ -316,7 +348,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
             const next = Option.getOrElse(earliest(look.fresh, look.retry), () => backstop)
             return Duration.isLessThan(next, backstop) ? yield* wait(next, "timer") : yield* wait(backstop, "backstop")
           }
-          if (fresh + retried > 0) pause = shortestPause
+          if (prompt + fresh + retried > 0) pause = shortestPause
           else {
             yield* wait(pause, "contended")
             pause = Duration.min(Duration.times(pause, 2), longestPause)
@@ -360,6 +392,9 @@ const together = (some: ReadonlyArray<Apart>): Apart => ({
 
 /** Whether one of the rows may be at fault. */
 const isAboutRows = (error: SqlError.SqlError): boolean => classify(error) !== "infrastructure"
+
+const isOverdue = (look: Look, by: Duration.Duration): boolean =>
+  Option.exists(look.fresh, Duration.isLessThan(Duration.negate(by)))
 
 const isDue = (until: Option.Option<Duration.Duration>): boolean =>
   Option.exists(until, Duration.isLessThanOrEqualTo(Duration.zero))

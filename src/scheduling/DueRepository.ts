@@ -55,6 +55,8 @@ export interface Look {
   readonly paused: boolean
   /** Where the next look may begin, unless something earlier is hinted at. */
   readonly from: number
+  /** When it was made, ms since 1970 by the database's clock. */
+  readonly now: number
 }
 
 /** Why a row failed, as the dead letter will tell it. */

@@ -126,7 +126,8 @@ const make = (): MemorySchedule["Service"] => {
           ),
           stalled: schedule.stalled,
           paused: schedule.paused,
-          from: Math.min(...due, now)
+          from: Math.min(...due, now),
+          now
         })
       }),
     applyDue: (limit, from) =>

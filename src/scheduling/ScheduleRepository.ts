@@ -83,7 +83,8 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
           retry: Option.map(Option.fromNullOr(retry), Duration.millis),
           stalled,
           paused,
-          from: now + Math.min(fresh ?? 0, 0) - margin
+          from: now + Math.min(fresh ?? 0, 0) - margin,
+          now
         }
       }
     )

@@ -142,6 +142,18 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
       )
     )
 
+    it.live("takes none that were due before the instant from which it shall, by the clock of its look", () =>
+      run(({ add, isDone, repository }) =>
+        Effect.gen(function* () {
+          const before = yield* add(-60_000)
+          const after = yield* add(-20_000)
+          const { now } = yield* repository.look(undefined)
+          yield* repository.applyDue(10, now - 40_000)
+          assert.deepStrictEqual(yield* Effect.forEach([before, after], isDone), [false, true])
+        })
+      )
+    )
+
     it.live("lists due rows without a claim and applies exactly the ones it is told", () =>
       run(({ add, isDone, repository }) =>
         Effect.gen(function* () {

@@ -89,6 +89,27 @@ const suite = <E>(name: string, layer: Layer.Layer<MemoryOutbox | OutboxReposito
       }).pipe(Effect.provide(layer))
     )
 
+    it.live("lists the latest events for which no earlier one of their game waits, of those that it looks at", () =>
+      Effect.gen(function* () {
+        const outbox = yield* OutboxRepository
+        const { append } = yield* MemoryOutbox
+        const [busy, refused, other, except] = [randomUUID(), randomUUID(), randomUUID(), randomUUID()]
+        const first = yield* append(busy, "game.created")
+        yield* append(refused, "game.created")
+        const second = yield* append(other, "game.created")
+        yield* append(except, "game.created")
+        yield* append(busy, "game.updated")
+        yield* append(refused, "game.updated")
+        yield* outbox.recordFailure(at(yield* outbox.list(10), 1), failure, 8)
+        const latest = (limit: number) =>
+          Effect.map(outbox.listLatest(limit, [except]), (events) => events.map((event) => event.event_id).toSorted())
+        assert.deepStrictEqual(yield* latest(10), [first, second].toSorted())
+        // Those of the busy and of the refused game are later, and there is no time to look further.
+        assert.deepStrictEqual(yield* latest(2), [])
+        assert.deepStrictEqual(yield* latest(3), [second])
+      }).pipe(Effect.provide(layer))
+    )
+
     it.live("leaves out the games that it is told to", () =>
       Effect.gen(function* () {
         const outbox = yield* OutboxRepository

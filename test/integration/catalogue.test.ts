@@ -175,6 +175,8 @@ notification_schedule_due_idx ON notification_schedule (notification_time) WHERE
 notification_schedule_game_id_reminder_minutes_key UNIQUE ON notification_schedule (game_id, reminder_minutes)
 notification_schedule_pkey UNIQUE ON notification_schedule (id)
 notification_schedule_retry_idx ON notification_schedule (retry_at) WHERE ((sent = false) AND (hold = 'retry'))
+outbox_game_idx ON outbox (game_id)
+outbox_latest_idx ON outbox (COALESCE(due_at, occurred_at)) WHERE (retry_at IS NULL)
 outbox_pkey UNIQUE ON outbox (id)
 outbox_retry_at_idx ON outbox (retry_at) WHERE (retry_at IS NOT NULL)
 outbox_retry_idx ON outbox (game_id, id) WHERE (retry_at IS NOT NULL)

@@ -36,7 +36,8 @@ describe("Migrations", () => {
         "0003_create_ledger",
         "0004_make_updates_cheap",
         "0005_keep_traces",
-        "0006_create_pauses"
+        "0006_create_pauses",
+        "0007_let_new_events_pass"
       ])
       const ids = yield* connected(
         Effect.gen(function* () {

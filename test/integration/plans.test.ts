@@ -298,6 +298,8 @@ layer(
         outbox.look,
         outbox.list(1000),
         outbox.list(1000, [row.id]),
+        outbox.listLatest(100),
+        outbox.listLatest(100, [row.id]),
         outbox.remove(["1", "2"])
       ]
       for (const due of [yield* StatusTransitionRepository, yield* NotificationRepository]) {
@@ -434,6 +436,12 @@ function statements(
   it.effect("listing events reads what it lists and what failed", () =>
     Effect.gen(function* () {
       yield* assertReads(3000, (yield* OutboxRepository).list(1000))
+    })
+  )
+
+  it.effect("listing the latest events reads those and what is earlier of their games", () =>
+    Effect.gen(function* () {
+      yield* assertReads(400, (yield* OutboxRepository).listLatest(100))
     })
   )
 

@@ -268,6 +268,33 @@ describe("Relay", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.effect("sends what is new before the end of a backlog, unless something earlier of its game waits", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox
+      const broker = yield* Broker
+      const take = (count: number) => Effect.forEach(Array.from({ length: count }), () => arrival)
+      yield* Effect.forEach(Array.from({ length: 4000 }), (_, n) => outbox.append(`g${n}`, "game.created"))
+      yield* relaying
+      for (const { verdict } of yield* take(1000)) yield* confirm(verdict)
+      const both = yield* take(2000)
+      const held = both.at(-1)?.event.subject ?? ""
+
+      const fresh = yield* outbox.append("fresh", "game.started")
+      const late = yield* outbox.append(held, "game.started")
+      for (const { event, verdict } of both) if (event.subject !== held) yield* confirm(verdict)
+      const next = yield* take(1000)
+      const ids = next.map(({ event }) => event.id)
+      assert.include(ids, fresh)
+      assert.notInclude(ids, late)
+      assert.strictEqual(yield* Queue.size(broker.arrivals), 0)
+
+      // A batch that is under way is waited for.
+      for (const { verdict } of [...both, ...next]) yield* confirm(verdict)
+      yield* Effect.forkScoped(Effect.forever(Effect.flatMap(arrival, ({ verdict }) => confirm(verdict))))
+      yield* waiting([])
+    }).pipe(Effect.provide(layer))
+  )
+
   it.effect("has no more than two batches of a thousand events in hand, however many wait", () =>
     Effect.gen(function* () {
       const outbox = yield* MemoryOutbox

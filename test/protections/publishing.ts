@@ -263,6 +263,30 @@ export const publishing: ReadonlyArray<Protection> = [
   },
   {
     pitfalls: [36],
+    name: "new events need not wait for the end of a backlog",
+    takenOut: [{ file: relay.source, find: "const latest = 100\n", put: "const latest = 0\n" }],
+    caughtBy: {
+      [relay.test]: ["sends what is new before the end of a backlog, unless something earlier of its game waits"]
+    }
+  },
+  {
+    pitfalls: [36],
+    name: "an event is not sent out of turn while an earlier one of its game waits",
+    takenOut: [
+      {
+        file: repositories.outbox,
+        find: "earlier.id + 0 < event.id",
+        put: "FALSE"
+      }
+    ],
+    caughtBy: {
+      [outboxRepository]: [
+        "OutboxRepository (PostgreSQL) > lists the latest events for which no earlier one of their game waits, of those that it looks at"
+      ]
+    }
+  },
+  {
+    pitfalls: [36],
     name: "events leave in their order",
     takenOut: [{ file: repositories.outbox, find: "ORDER BY event.id\n", put: "ORDER BY event.id DESC\n" }],
     caughtBy: {

@@ -165,6 +165,40 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("applies what comes due during a backlog before the backlog", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      for (let n = 0; n < 2500; n++) yield* schedule.add(`overdue ${n}`, Duration.seconds(-10))
+      yield* schedule.add("prompt", Duration.zero)
+      const loop = yield* started
+      const done: Array<ReadonlyArray<string | number>> = []
+      schedule.onCall = (method) =>
+        Effect.gen(function* () {
+          if (method !== "look") return
+          const all = [...schedule.rows.values()].filter((row) => row.done).map(({ id }) => id)
+          const overdue = all.filter((id) => id.startsWith("overdue"))
+          done.push([overdue.length, ...all.filter((id) => !overdue.includes(id))])
+          // One more comes due in the midst of it, and is committed late.
+          if (done.length === 2) yield* schedule.add("another", Duration.millis(-100))
+        })
+      yield* loop.rests
+      assert.deepStrictEqual(done.slice(0, 3), [[0], [1000, "prompt"], [2000, "prompt", "another"]])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("applies a backlog also while something that comes due meanwhile cannot be applied", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      for (let n = 0; n < 1500; n++) yield* schedule.add(`overdue ${n}`, Duration.seconds(-10))
+      yield* schedule.add("bad", Duration.zero)
+      schedule.poison.add("bad")
+      const loop = yield* started
+      assert.strictEqual(yield* loop.rests, 500)
+      assert.isTrue([...schedule.rows.values()].every(({ done, id }) => done || id === "bad"))
+      assert.strictEqual(schedule.rows.get("bad")?.attempts, 1)
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("signals to the relay after a failure that may have been a commit, once nothing is due any more", () =>
     Effect.gen(function* () {
       const loop = yield* started
