@@ -7,6 +7,7 @@ import { Schema } from "effect"
 import { Model } from "effect/schema"
 import { GameStatus } from "./GameStatus.ts"
 import { InstantColumn, InstantFromString } from "./Instant.ts"
+import { text } from "./text.ts"
 
 /** Any UUID that PostgreSQL knows, whatever its version: other applications insert games with ids of their own. */
 export const GameId = Schema.String.annotate({ format: "uuid" }).pipe(
@@ -20,20 +21,6 @@ export const maxMinutes = 525_600
 
 /** Most reminders a game may have. */
 export const maxReminders = 20
-
-/** PostgreSQL's text cannot hold NUL, so it is refused before it gets there. */
-const text = (options: { readonly min?: number; readonly max: number }) =>
-  Schema.String.pipe(
-    Schema.check(
-      Schema.isMinCodePoints(options.min ?? 0),
-      Schema.isMaxCodePoints(options.max),
-      Schema.makeFilter(
-        (value: string) => (value.includes("\0") ? "Expected text without NUL characters" : undefined),
-        { toJsonSchema: () => ({ pattern: "^[^\\u0000]*$" }) }
-      ),
-      Schema.makeFilter((value: string) => (value.isWellFormed() ? undefined : "Expected well-formed Unicode text"))
-    )
-  )
 
 const DurationMinutes = Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: maxMinutes })))
 

@@ -3,14 +3,11 @@ import { Schema } from "effect"
 import { Model } from "effect/schema"
 import { InstantColumn, NullableInstantColumn } from "./Instant.ts"
 import { ScheduleKind } from "./ScheduleKind.ts"
+import { text } from "./text.ts"
 
 /** Why somebody pauses, for those who find it so. */
-export const PauseReason = Schema.String.pipe(
-  Schema.check(
-    Schema.makeFilter((text: string) =>
-      text.trim().length >= 1 && text.length <= 500 && !text.includes("\0") ? undefined : "Expected 1 to 500 characters"
-    )
-  )
+export const PauseReason = text({ min: 1, max: 500 }).pipe(
+  Schema.check(Schema.isPattern(/\S/u, { message: "Expected more than white space" }))
 )
 
 export class Pause extends Model.Class<Pause>("Pause")({

@@ -61,7 +61,12 @@ const CreatedGame = HttpApiSchema.WithHeaders(GameBody.pipe(HttpApiSchema.status
 const IdempotencyKey = Schema.String.annotate({
   description: "A repeat with the same key and content within 24 hours answers the game that the first one created"
 }).pipe(
-  Schema.check(Schema.isPattern(/^[\x20-\x7e]{1,255}$/u, { message: "Expected 1 to 255 printable ASCII characters" }))
+  Schema.check(
+    // No spaces at its ends: HTTP itself takes those away.
+    Schema.isPattern(/^[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?$/u, {
+      message: "Expected 1 to 255 printable ASCII characters"
+    })
+  )
 )
 
 const path = { id: GameId }
