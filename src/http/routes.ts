@@ -22,11 +22,11 @@ export const makeMatchPath = <Id extends string, Groups extends HttpApiGroup.Con
   })
   const patterns = routes.map((route) => ({
     route,
-    pattern: new RegExp(`^${route.template.replaceAll(/:[a-z_]+/g, "[^/]+").replaceAll(".", "\\.")}$`)
+    pattern: new RegExp(`^${route.template.replaceAll(/:[a-z_]+/g, "[^/]+").replaceAll(".", "\\.")}$`, "i")
   }))
   return (url) => {
-    // The router does not care about doubled and trailing slashes either.
-    const path = (url.split(/[?#]/, 1)[0] ?? "").replaceAll(/\/+/g, "/").replace(/(.)\/$/, "$1")
+    // The router does not care about doubled and trailing slashes, nor about capitals, and ends at a semicolon as well.
+    const path = (url.split(/[?;#]/, 1)[0] ?? "").replaceAll(/\/+/g, "/").replace(/(.)\/$/, "$1")
     return patterns.filter(({ pattern }) => pattern.test(path)).map(({ route }) => route)
   }
 }
