@@ -138,7 +138,7 @@ const openConnection = (
     }
     connect(withHeartbeat(url), options, (error: Error | null, connection) => {
       if (error !== null) {
-        resume(Effect.fail(connectFailed(error)))
+        resume(Effect.fail(connectFailed(error, userOf(url))))
         return
       }
       // An `error` event that nobody hears ends the process.
@@ -150,7 +150,11 @@ const openConnection = (
 const openChannel = (connection: Connection): Effect.Effect<ConfirmChannel, LinkFailed> =>
   Effect.callback((resume) => {
     const channel = connection.createConfirmChannel((error: Error | null) =>
-      resume(error === null ? Effect.succeed(channel) : Effect.fail(connectFailed(error)))
+      resume(
+        error === null
+          ? Effect.succeed(channel)
+          : Effect.fail(new LinkFailed({ detail: describeError(error), permanent: false }))
+      )
     )
     channel.on("error", () => {})
   })
@@ -162,24 +166,31 @@ const withHeartbeat = (url: Redacted.Redacted): string => {
   return parsed.href
 }
 
-const connectFailed = (error: Error): LinkFailed => {
-  const refusal = describeRefusal(error)
-  return refusal === undefined
-    ? connectionRefused(error)
-    : new LinkFailed({
-        detail: `${refusal}; the parameter cacertfile of the URL names the CA's file`,
-        permanent: true
-      })
+/** Who logs in; amqplib takes the broker's own guest where the URL names nobody. */
+const userOf = (url: Redacted.Redacted): string => {
+  const { username } = new URL(Redacted.value(url))
+  return username === "" ? "guest" : decodeURIComponent(username)
 }
 
-const connectionRefused = (error: Error): LinkFailed =>
-  new LinkFailed({
-    // amqplib keeps the broker's own words to itself here.
-    detail: /ConnectionOpenOk; got <ConnectionClose/.test(error.message)
-      ? "it refused the virtual host: does it exist, and may this user enter it?"
-      : describeError(error),
-    permanent: /ACCESS[-_]REFUSED/.test(error.message)
-  })
+const connectFailed = (error: Error, user: string): LinkFailed => {
+  const permanent = (detail: string) => new LinkFailed({ detail, permanent: true })
+  const refusal = describeRefusal(error)
+  if (refusal !== undefined) return permanent(`${refusal}; the parameter cacertfile of the URL names the CA's file`)
+  if (/ACCESS[-_]REFUSED/.test(error.message)) {
+    return permanent(
+      `it refused the login of user '${user}' (ACCESS_REFUSED): the user is missing, or has another password than ` +
+        "RABBITMQ_URL; rabbitmqctl add_user or change_password mends it"
+    )
+  }
+  // amqplib keeps the broker's own words to itself here.
+  if (/ConnectionOpenOk; got <ConnectionClose/.test(error.message)) {
+    return permanent(
+      `it refused the virtual host to user '${user}': it is missing, or the user may not enter it; ` +
+        "rabbitmqctl add_vhost or set_permissions mends it"
+    )
+  }
+  return new LinkFailed({ detail: describeError(error), permanent: false })
+}
 
 /** Refused on every address of a name, an error has no message of its own. */
 const describeError = (error: Error): string =>

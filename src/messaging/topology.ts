@@ -61,7 +61,12 @@ const refused = (error: Error): TopologyRefused => {
       permanent: true
     })
   }
-  return new TopologyRefused({ detail: error.message, permanent: /ACCESS_REFUSED/.test(error.message) })
+  return /ACCESS_REFUSED/.test(error.message)
+    ? new TopologyRefused({
+        detail: `${error.message}; rabbitmqctl set_permissions gives the user what docs/security.md lists`,
+        permanent: true
+      })
+    : new TopologyRefused({ detail: error.message, permanent: false })
 }
 
 /** "the value 'x' of type 'longstr'" → "'x'". */

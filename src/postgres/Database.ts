@@ -81,8 +81,17 @@ export const describeSqlError = (error: SqlError.SqlError): string => {
   const { cause } = error.reason
   const refusal = describeRefusal(cause)
   if (refusal !== undefined) return `${refusal}; the parameter sslrootcert of the URL names the CA's file`
-  return cause instanceof Error && cause.message !== "" ? cause.message : (error.reason.message ?? error.message)
+  const said = cause instanceof Error && cause.message !== "" ? cause.message : (error.reason.message ?? error.message)
+  return isLoginRefused(error) ? `${said}; ${loginCure(sqlState(error))}` : said
 }
+
+/** Whether the server does not let the role in: what it needs is a person. Its message names the role. */
+export const isLoginRefused = (error: SqlError.SqlError): boolean => sqlState(error)?.startsWith("28") === true
+
+const loginCure = (state: string | undefined): string =>
+  state === "28P01"
+    ? "the role has another password than the URL: ALTER ROLE … PASSWORD '…', or change the URL"
+    : "the role must be there, may need ALTER ROLE … LOGIN, and a line of pg_hba.conf that fits"
 
 /** Whether the connection or the server is at fault, rather than the statement. */
 export const isConnectionFailure = (error: SqlError.SqlError): boolean =>

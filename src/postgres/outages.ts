@@ -2,14 +2,15 @@
  * Waits out what is not the work's own fault: a server that is away, restarting, or in the way for a moment.
  *
  * An outage is logged when it begins and when it ends, however often the work was tried in between. It begins with the
- * second failure in a row: the first query after a server came back may fail on a stale connection.
+ * second failure in a row: the first query after a server came back may fail on a stale connection. It is logged once
+ * more where it turns out that somebody must act.
  */
 import { Duration, Effect, Metric, Schedule } from "effect"
 import { SqlError } from "effect/sql"
 import type { Loop } from "../observability/Health.ts"
 import * as Metrics from "../observability/Metrics.ts"
 import { uptimeMillis } from "../observability/uptime.ts"
-import { describeSqlError } from "./Database.ts"
+import { describeSqlError, isLoginRefused } from "./Database.ts"
 
 /** Doubling from 50 ms to 2 s, with jitter, for ever. */
 export const reconnecting = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(
@@ -34,24 +35,28 @@ export interface Outages {
 /** The outages of one loop. The loop is alive all the while: waiting for a server is what it should do. */
 export const makeOutages = (loop: Loop, beat: Effect.Effect<void>): Outages => {
   let since: number | undefined
-  let said = false
+  let said: "nothing" | "interrupted" | "refused" = "nothing"
 
   const failed = Effect.fnUntraced(function* (error: Failure) {
     yield* beat
     yield* Metric.update(Metric.withAttributes(Metrics.loopErrors, { loop, error: tagOf(error) }), 1)
-    if (since === undefined) since = yield* uptimeMillis
-    else if (!said) {
-      said = true
-      yield* Effect.logWarning(`${loop} is interrupted and tries until it succeeds: ${describeFailure(error)}`)
+    if (since === undefined) {
+      since = yield* uptimeMillis
+      return
     }
+    const refused = SqlError.isSqlError(error) && isLoginRefused(error)
+    if (said === "refused" || (said === "interrupted" && !refused)) return
+    said = refused ? "refused" : "interrupted"
+    const log = refused ? Effect.logError : Effect.logWarning
+    yield* log(`${loop} is interrupted and tries until it succeeds: ${describeFailure(error)}`)
   })
 
   const succeeded = Effect.gen(function* () {
     if (since === undefined) return
     const lasted = Duration.millis((yield* uptimeMillis) - since)
     since = undefined
-    if (!said) return
-    said = false
+    if (said === "nothing") return
+    said = "nothing"
     yield* Effect.logInfo(`${loop} goes on after ${Duration.format(lasted)}`)
   })
 

@@ -7,6 +7,7 @@
 import { assert, layer } from "@effect/vitest"
 import { Clock, Context, Effect, Fiber, Layer, Logger, Metric, Queue, Redacted, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
+import { randomBytes } from "node:crypto"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
 import { Publisher } from "../../src/messaging/Publisher.ts"
 import { Health, type Loop } from "../../src/observability/Health.ts"
@@ -69,6 +70,8 @@ interface ReplicaOptions {
   readonly outbox?: Redacted.Redacted
   readonly listener?: Redacted.Redacted
   readonly relay?: Redacted.Redacted
+  /** Gets what the replica logs, each line after its level. */
+  readonly lines?: Array<string>
 }
 
 /** A process, as far as the database knows; never ends. */
@@ -101,7 +104,20 @@ const replica = (options: ReplicaOptions = {}) =>
       Listener.layer(options.listener ?? url),
       publisher,
       Settings.layerWith({})
-    ).pipe(Layer.provideMerge(Health.layer), Layer.provideMerge(Logger.layer([])))
+    ).pipe(
+      Layer.provideMerge(Health.layer),
+      Layer.provideMerge(
+        Logger.layer(
+          options.lines === undefined
+            ? []
+            : [
+                Logger.make(({ logLevel, message }) => {
+                  options.lines?.push(`${logLevel}: ${[message].flat().join(" ")}`)
+                })
+              ]
+        )
+      )
+    )
     // What several replicas have in common is not to be shared between them.
     return yield* Effect.provide(daemons, Layer.fresh(services))
   })
@@ -248,6 +264,24 @@ const lateness = (game: string) =>
     }
   })
 
+/** A role that may do all that the service does, until the scope closes, and the database's address with it. */
+const makeRole = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const { url } = yield* Scene
+  const role = `service_${randomBytes(4).toString("hex")}`
+  yield* Effect.acquireRelease(
+    Effect.gen(function* () {
+      yield* sql.unsafe(`CREATE ROLE ${role} LOGIN PASSWORD 's3cret'`)
+      yield* sql.unsafe(`GRANT ALL ON ALL TABLES IN SCHEMA public TO ${role}`)
+    }),
+    () => Effect.orDie(Effect.andThen(sql.unsafe(`DROP OWNED BY ${role}`), sql.unsafe(`DROP ROLE ${role}`)))
+  )
+  const address = new URL(Redacted.value(url))
+  address.username = role
+  address.password = "s3cret"
+  return { role, url: Redacted.make(address.href), alter: (what: string) => sql.unsafe(`ALTER ROLE ${role} ${what}`) }
+})
+
 layer(PrivateServer.layer, { timeout: "60 seconds", excludeTestServices: true })("while the database is away", (it) => {
   it.effect("games due during a crash of the server start by themselves within 5 s of its return, each once", () =>
     Effect.gen(function* () {
@@ -282,6 +316,38 @@ layer(PrivateServer.layer, { timeout: "60 seconds", excludeTestServices: true })
         yield* assertAllStartOnce(games)
       })
     ).pipe(Effect.provide(Scene.layer))
+  )
+
+  it.effect.each([
+    { name: "login", revoke: "NOLOGIN", restore: "LOGIN" },
+    { name: "password", revoke: "PASSWORD 'another'", restore: "PASSWORD 's3cret'" }
+  ])("a replica whose role has lost its $name says so once in each part, and goes on when it has it again", (case_) =>
+    Effect.gen(function* () {
+      const { alter, role, url } = yield* makeRole
+      const lines: Array<string> = []
+      yield* beside(
+        replica({ loops: url, outbox: url, listener: url, relay: url, lines }),
+        Effect.gen(function* () {
+          yield* atRest
+          const games = yield* planMany(50, 200, 20)
+          yield* alter(case_.revoke)
+          yield* Effect.flatMap(sessions(), kill)
+          const errors = () => lines.filter((line) => line.startsWith("Error"))
+          const parts = ["listener", "notifications", "outbox", "status-transitions"]
+          yield* eventually(Effect.sync(errors), (said) => said.length >= parts.length)
+          yield* alter(case_.restore)
+          yield* assertAllStartOnce(games)
+          assert.sameMembers(
+            errors().map((line) => /^Error: (\S+) is interrupted/.exec(line)?.[1]),
+            parts
+          )
+          for (const line of errors()) {
+            assert.match(line, new RegExp(`"${role}".*; the role .*ALTER ROLE`))
+            assert.notInclude(line, "s3cret")
+          }
+        })
+      )
+    }).pipe(Effect.scoped, Effect.provide(Scene.layer))
   )
 
   it.effect("a row inserted while nobody listens is found when the listener is back", () =>

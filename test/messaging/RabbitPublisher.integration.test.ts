@@ -264,6 +264,74 @@ describe("RabbitPublisher", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("says at the start what differs when its queue exists with other arguments", () =>
+    Effect.gen(function* () {
+      const channel = yield* openChannel(broker.url)
+      yield* Effect.acquireRelease(
+        Effect.promise(async () => {
+          await channel.deleteQueue(unrouted)
+          await channel.assertQueue(unrouted, { durable: true })
+        }),
+        () => Effect.promise(() => channel.deleteQueue(unrouted))
+      )
+      const error = yield* Effect.flip(makePublisher())
+      assert.strictEqual(error._tag, "BrokerUnreachable")
+      assert.match(
+        error.message,
+        /queue 'kickoff\.unrouted' exists with another 'x-[\w-]+': expected .+, found .+\. Delete/
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.each([
+    {
+      name: "refuses its login",
+      begin: (user: string) => ["change_password", user, "another"],
+      end: (user: string) => ["change_password", user, "s3cret"],
+      says: (user: string) => `refused the login of user '${user}' (ACCESS_REFUSED)`
+    },
+    {
+      name: "lets it into no virtual host",
+      begin: (user: string) => ["clear_permissions", user],
+      end: (user: string) => ["set_permissions", user, ".*", ".*", ".*"],
+      says: (user: string) => `refused the virtual host to user '${user}'`
+    },
+    {
+      name: "lets it declare nothing",
+      begin: (user: string) => ["set_permissions", user, "", ".*", ".*"],
+      end: (user: string) => ["set_permissions", user, ".*", ".*", ".*"],
+      says: (user: string) => `refused for user '${user}'"; rabbitmqctl set_permissions`
+    }
+  ])("waits while the broker $name, says once who needs what, and goes on afterwards", ({ begin, end, says }) =>
+    Effect.gen(function* () {
+      const user = `user-${randomUUID()}`
+      const ctl = (args: ReadonlyArray<string>) => Effect.promise(() => broker.ctl(...args))
+      yield* ctl(["add_user", user, "s3cret"])
+      yield* ctl(["set_permissions", user, ".*", ".*", ".*"])
+      const url = new URL(broker.url)
+      url.username = user
+      url.password = "s3cret"
+      const publisher = yield* makePublisher({ url: url.href })
+      yield* publishOne(publisher, makeEvent())
+      yield* ctl(begin(user))
+      yield* ctl(["close_all_connections", "maintenance"])
+      const errors = () => publisher.lines.filter((line) => line.startsWith("Error"))
+      yield* eventually(
+        async () => errors().length,
+        (count) => count > 0
+      )
+      assert.include(errors()[0], says(user))
+      const refused = yield* Effect.flip(publishOne(publisher, makeEvent()))
+      assert.strictEqual(refused.reason._tag, "BrokerUnavailable")
+      assert.include(refused.message, says(user))
+      yield* ctl(end(user))
+      yield* publisher.ready
+      yield* publishOne(publisher, makeEvent())
+      assert.lengthOf(errors(), 1)
+      assert.notInclude(publisher.lines.join(), "s3cret")
+    }).pipe(Effect.scoped)
+  )
+
   it.live("waits, once it runs, until a mismatched exchange is put right, and says once what differs", () =>
     Effect.gen(function* () {
       const publisher = yield* makePublisher()

@@ -74,7 +74,13 @@ export const listening: ReadonlyArray<Protection> = [
   {
     pitfalls: [13],
     name: "an outage is said once, not at every try",
-    takenOut: [{ file: "src/postgres/outages.ts", find: "else if (!said) {", put: "else {" }],
+    takenOut: [
+      {
+        file: "src/postgres/outages.ts",
+        find: 'if (said === "refused" || (said === "interrupted" && !refused)) return\n',
+        put: ""
+      }
+    ],
     caughtBy: {
       "test/postgres/outages.test.ts": [
         "is tried with pauses of at most two seconds, and said to be away once and to be back once"
