@@ -106,6 +106,10 @@ export const relayLeader = gauge("kickoff_relay_leader", {
   description: "1 while this process relays the outbox, 0 while it stands by"
 })
 
+export const relayInHand = gauge("kickoff_relay_events_in_hand", {
+  description: "Events that the relay has read and not settled yet; 4,000 at most, however many wait"
+})
+
 export const brokerConnected = gauge("kickoff_broker_connected", { description: "1 while events can be published" })
 
 export const brokerBlocked = gauge("kickoff_broker_blocked", {
@@ -326,6 +330,7 @@ export const startCounting = (roles: ReadonlyArray<Role>): Effect.Effect<void> =
     }
     if (!roles.includes("outbox")) return
     yield* start(relayLeader, {})
+    yield* start(relayInHand, {})
     for (const outcome of eventOutcomes) yield* start(events, { outcome })
     for (const cause of relayWakeUps) yield* start(wakeUps, { loop: "outbox", cause })
     for (const type of timedEvents) yield* start(confirmedLateness, { type })

@@ -111,6 +111,8 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
 
   /** Games of which events are listed and not settled yet. */
   const underWay = new Set<string>()
+  let inHand = 0
+  const hold = (more: number) => Effect.suspend(() => Metric.update(Metrics.relayInHand, (inHand += more)))
   const listing = yield* Semaphore.make(1)
   /** Whether the last listing was full, so that the next batch can be read while this one waits for its confirms. */
   let backlog = false
@@ -169,10 +171,12 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
       })
     )
     if (events.length === 0) return false
+    yield* hold(events.length)
     yield* Effect.ensuring(
       settle(events, alone),
-      Effect.sync(() => {
+      Effect.suspend(() => {
         for (const { game_id } of events) underWay.delete(game_id)
+        return hold(-events.length)
       })
     )
     return true
