@@ -47,7 +47,7 @@ const kinds = ScheduleKind.literals
 const scheduleLoops = ["status-transitions", "notifications"] as const
 const loops = [...scheduleLoops, "outbox", "listener"] as const
 
-const scheduleWakeUps = ["start", "timer", "notify", "reconnect", "lost", "backstop", "contended"] as const
+const scheduleWakeUps = ["timer", "notify", "reconnect", "lost", "backstop", "contended"] as const
 const relayWakeUps = ["timer", "notify", "reconnect", "lost", "backstop"] as const
 
 const rowOutcomes = {

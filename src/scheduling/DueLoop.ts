@@ -22,8 +22,8 @@ import { Settings } from "../Settings.ts"
 import { traceBatch, traceFailure } from "./batchTrace.ts"
 import type { DueRepository, DueRow, From, LeftRow, Look, Processed } from "./DueRepository.ts"
 
-/** What ended a wait. `start` is the first look of all, `contended` a pause because others hold what is due. */
-export type WakeUp = "start" | "timer" | Hint["cause"] | "backstop" | "contended"
+/** What ended a wait. `contended` is a pause because others hold what is due. */
+export type WakeUp = "timer" | Hint["cause"] | "backstop" | "contended"
 
 /** Most rows that one statement claims; fewer for a while after one that failed, which may have been too slow. */
 const batchSize = 1000
@@ -316,7 +316,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       })
 
       /** From one wake-up to the next: everything that is due, then the wait. */
-      const cycle = Effect.fnUntraced(function* (woken: WakeUp) {
+      const cycle = Effect.fnUntraced(function* (woken: WakeUp | undefined) {
         if (woken === "backstop") from = undefined
         // A timer rings because a row is due: applying it at once saves it the time of a look.
         if (woken === "timer") yield* applyFresh
@@ -357,7 +357,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       })
 
       yield* beat(Duration.zero)
-      let woken: WakeUp = "start"
+      let woken: WakeUp | undefined
       const next = Effect.flatMap(
         Effect.suspend(() => waitOut(cycle(woken))),
         (cause) =>

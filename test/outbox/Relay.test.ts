@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Fiber, Layer, Queue } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, Layer, Metric, Queue } from "effect"
 import { TestClock } from "effect/testing"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
 import {
@@ -9,10 +9,12 @@ import {
   PublishError,
   Publisher
 } from "../../src/messaging/Publisher.ts"
+import * as Metrics from "../../src/observability/Metrics.ts"
 import { MemoryOutbox } from "../../src/outbox/MemoryOutbox.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
 import { publishAll } from "../../src/outbox/Relay.ts"
-import { Listener } from "../../src/postgres/Listener.ts"
+import { channels } from "../../src/postgres/channels.ts"
+import { Listener, MemoryNotifier } from "../../src/postgres/Listener.ts"
 import { Settings } from "../../src/Settings.ts"
 import { answeringPublisher } from "../support/answeringPublisher.ts"
 import { Rests } from "../support/Rests.ts"
@@ -164,6 +166,57 @@ describe("Relay", () => {
         yield* confirm(verdict)
         assert.deepStrictEqual(yield* outbox.deadLetters, [[bad, 8]])
       }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("looks every second while the listener is away, and by the backstop again when it is back", () =>
+    Effect.gen(function* () {
+      const outbox = yield* MemoryOutbox
+      const notifier = yield* MemoryNotifier
+      const rests = yield* Rests
+      yield* relaying
+      assert.strictEqual(yield* rests.take, 60_000)
+      yield* notifier.lose
+      assert.strictEqual(yield* rests.take, 1000)
+      // Of another process, whose hint does not get here.
+      const id = yield* outbox.append("g1", "game.created")
+      yield* TestClock.adjust(Duration.seconds(1))
+      const { event, verdict } = yield* arrival
+      assert.strictEqual(event.id, id)
+      yield* confirm(verdict)
+      assert.strictEqual(yield* rests.take, 1000)
+      yield* notifier.reconnect
+      assert.strictEqual(yield* rests.take, 60_000)
+    }).pipe(Effect.provide(layer))
+  )
+
+  it.effect("counts every wake-up by its cause", () =>
+    Effect.gen(function* () {
+      const notifier = yield* MemoryNotifier
+      const signal = yield* OutboxSignal
+      const rests = yield* Rests
+      const count = (cause: string) =>
+        Effect.map(
+          Metric.value(Metric.withAttributes(Metrics.wakeUps, { loop: "outbox", cause })),
+          (state) => state.count
+        )
+      const wakes: ReadonlyArray<readonly [string, Effect.Effect<void>]> = [
+        ["notify", notifier.notify(channels.outbox)],
+        ["notify", signal.committed],
+        ["backstop", signal.found],
+        ["backstop", TestClock.adjust(Duration.minutes(1))],
+        ["lost", notifier.lose],
+        ["timer", TestClock.adjust(Duration.seconds(1))],
+        ["reconnect", notifier.reconnect]
+      ]
+      yield* relaying
+      yield* rests.take
+      for (const [cause, wake] of wakes) {
+        const before = yield* count(cause)
+        yield* wake
+        yield* rests.take
+        assert.strictEqual((yield* count(cause)) - before, 1, cause)
+      }
+    }).pipe(Effect.provide(layer))
   )
 
   it.effect("sends the events of other games while one rests after a refusal", () =>

@@ -364,6 +364,35 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("counts every wake-up by its cause", () =>
+    Effect.gen(function* () {
+      const loop = yield* started
+      const { notifier, schedule } = loop
+      const wakes: ReadonlyArray<readonly [string, Effect.Effect<void>]> = [
+        ["notify", loop.notify],
+        ["backstop", TestClock.adjust(Duration.minutes(1))],
+        ["lost", notifier.lose],
+        ["reconnect", notifier.reconnect],
+        ["notify", Effect.andThen(schedule.add("a", Duration.seconds(10)), loop.notify)],
+        [
+          "timer",
+          Effect.andThen(
+            Effect.sync(() => schedule.locked.add("a")),
+            TestClock.adjust(Duration.seconds(10))
+          )
+        ],
+        ["contended", TestClock.adjust(Duration.millis(5))]
+      ]
+      yield* loop.rests
+      for (const [cause, wake] of wakes) {
+        const before = yield* wakeUps(cause)
+        yield* wake
+        yield* loop.rests
+        assert.strictEqual((yield* wakeUps(cause)) - before, 1, cause)
+      }
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("clamps a wait of months to the backstop", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
