@@ -2,7 +2,7 @@
  * The statements behind the use cases of `Games.ts`: games, the rows of their two schedules, idempotency keys.
  *
  * Everything that writes expects to run in a transaction that has locked the game first: the schedule rows come second,
- * as in the engine. Times come from the database; `statement_timestamp()`, because the lock may have been waited for.
+ * as in the engine, and the letters about them third, as in the triggers. Times come from the database; `statement_timestamp()`, because the lock may have been waited for.
  */
 import { Context, type DateTime, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
@@ -109,7 +109,10 @@ export class GameRepository extends Context.Service<
     readonly dropPendingReminders: (id: GameId) => Query<void>
     /** Plans what games of any origin lack: rows that their status asks for, and reminders that are still to come. */
     readonly backfill: Query<Backfilled>
-    /** Resolves the open dead letters that a change of the game has made pointless. */
+    /**
+     * Resolves the open dead letters that a change of the game has made pointless. It locks the rows before, and so waits
+     * for who is moving one or giving it up.
+     */
     readonly supersedeDeadLetters: (id: GameId, kinds: ReadonlyArray<DeadLetterKind>, by: string) => Query<void>
 
     /** Takes an unused or forgotten key and reserves a game's id for it; waits for a request that is just taking it. */
@@ -372,11 +375,24 @@ export class GameRepository extends Context.Service<
         dropPendingReminders: (id) =>
           Effect.asVoid(sql`DELETE FROM notification_schedule WHERE game_id = ${id}::uuid AND sent = FALSE`),
 
-        supersedeDeadLetters: (id, kinds, by) =>
-          Effect.asVoid(sql`
+        // Two statements: what was waited for in the first is seen by the second.
+        supersedeDeadLetters: Effect.fnUntraced(function* (id, kinds, by) {
+          yield* sql`
+            WITH transitions AS (
+              SELECT FROM game_status_schedule
+              WHERE game_id = ${id}::uuid AND 'status-transition' = ANY(${kinds}::text[])
+              FOR NO KEY UPDATE
+            ), reminders AS (
+              SELECT FROM notification_schedule
+              WHERE game_id = ${id}::uuid AND 'notification' = ANY(${kinds}::text[])
+              FOR NO KEY UPDATE
+            )
+            SELECT (SELECT count(*) FROM transitions) + (SELECT count(*) FROM reminders) AS locked`
+          yield* sql`
             UPDATE dead_letters
             SET resolved_at = statement_timestamp(), resolved_by = ${by}, resolution = 'superseded'
-            WHERE game_id = ${id}::uuid AND resolved_at IS NULL AND kind = ANY(${kinds}::text[])`),
+            WHERE game_id = ${id}::uuid AND resolved_at IS NULL AND kind = ANY(${kinds}::text[])`
+        }),
 
         takeKey: (key, requestHash) =>
           Effect.map(

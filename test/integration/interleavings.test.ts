@@ -7,6 +7,7 @@ import { Games } from "../../src/games/Games.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
 import { anybody } from "../support/callers.ts"
+import { parkTransition } from "../support/deadLetters.ts"
 import { Broker, engine, engineLayer } from "../support/engine.ts"
 import {
   eventually,
@@ -246,6 +247,70 @@ describe("the clock and everybody else", () => {
         })
       )
       assert.strictEqual((yield* getGame(id)).status, "SCHEDULED")
+    }).pipe(Effect.provide(withGames))
+  )
+
+  /** Changes of a game by the API that settle the letters about its rows. */
+  const changes = [
+    { name: "cancelled", change: (games: Games["Service"], id: string) => games.cancel(GameId.make(id)) },
+    { name: "deleted", change: (games: Games["Service"], id: string) => games.remove(GameId.make(id)) },
+    {
+      name: "moved",
+      change: (games: Games["Service"], id: string) =>
+        Effect.flatMap(DateTime.now, (now) =>
+          games.edit(GameId.make(id), { scheduled_at: DateTime.addDuration(now, "2 hours") })
+        )
+    }
+  ] as const
+
+  /** Waits until somebody waits for a lock in this database. */
+  const untilSomebodyWaits = Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    const waiting = sql`
+      SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`
+    yield* eventually(Effect.andThen(sql`SELECT pg_stat_clear_snapshot()`, waiting), (rows) => rows.length > 0)
+  })
+
+  it.live.each(changes)("keeps nothing from who moves a row that was given up while its game is $name", ({ change }) =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const database = yield* Database
+      const id = yield* insertGame(3_600_000)
+      const { id: row, letter } = yield* parkTransition(id, "IN_PROGRESS")
+      const held = yield* Deferred.make<void>()
+      const changing = yield* Effect.forkScoped(Effect.andThen(Deferred.await(held), change(yield* Games, id)))
+      yield* database.transaction(
+        Effect.gen(function* () {
+          yield* sql`SELECT FROM game_status_schedule WHERE id = ${row} FOR NO KEY UPDATE`
+          yield* Deferred.succeed(held, undefined)
+          yield* untilSomebodyWaits
+          // Half the time after which the server would look for a deadlock.
+          yield* sql`SET LOCAL lock_timeout = '500ms'`
+          yield* sql`UPDATE game_status_schedule SET transition_time = now() + interval '1 hour' WHERE id = ${row}`
+        })
+      )
+      yield* Fiber.join(changing)
+      const letters = yield* sql`SELECT resolution FROM dead_letters WHERE id = ${letter}`
+      assert.deepStrictEqual(letters, [{ resolution: "superseded" }])
+    }).pipe(Effect.provide(withGames))
+  )
+
+  it.live.each(changes)("leaves no letter about a row that was being given up when its game was $name", ({ change }) =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const id = yield* insertGame(3_600_000)
+      yield* insertTransition(id, "IN_PROGRESS", -1000)
+      const repository = yield* StatusTransitionRepository
+      const [row] = yield* repository.listDue(1)
+      assert.isDefined(row)
+      const giveUp = yield* holding(
+        repository.recordFailure(row, { error: "ConstraintError", message: "this cannot be" }, 1)
+      )
+      const changing = yield* Effect.forkScoped(change(yield* Games, id))
+      yield* untilSomebodyWaits
+      yield* giveUp
+      yield* Fiber.join(changing)
+      assert.deepStrictEqual(yield* sql`SELECT resolution FROM dead_letters`, [{ resolution: "superseded" }])
     }).pipe(Effect.provide(withGames))
   )
 
