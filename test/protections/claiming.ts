@@ -353,6 +353,24 @@ export const claiming: ReadonlyArray<Protection> = [
     caughtBy: { [dueLoop.test]: ["pauses, longer each time up to 100 ms, while others hold what is due"] }
   },
   {
+    pitfalls: [46],
+    name: "the API locks the letters about rows after the rows",
+    takenOut: [
+      {
+        file: games.source,
+        find: "SELECT (SELECT count(*) FROM transitions) + (SELECT count(*) FROM reminders) AS locked`",
+        put: "SELECT 0 AS locked`"
+      }
+    ],
+    caughtBy: {
+      [interleavings]: [
+        "keeps nothing from who moves a row that was given up while its game is cancelled",
+        "keeps nothing from who moves a row that was given up while its game is deleted",
+        "keeps nothing from who moves a row that was given up while its game is moved"
+      ]
+    }
+  },
+  {
     pitfalls: [50],
     name: "a statement applies one row of a game",
     takenOut: [
