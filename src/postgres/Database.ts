@@ -76,9 +76,16 @@ const startupParameters = ({ patient, pooler, steady }: DatabaseOptions): Record
   }
 }
 
+/** Whether a pooler stands there without being expected: it takes no settings of a session that it will give to others. */
+const isRefusedByPooler = ({ reason: { cause } }: SqlError.SqlError): boolean =>
+  cause instanceof Error && cause.message.startsWith("unsupported startup parameter")
+
 /** What the driver says of an error, on one line: `reason.cause` is the server's own message. */
 export const describeSqlError = (error: SqlError.SqlError): string => {
   const { cause } = error.reason
+  if (isRefusedByPooler(error)) {
+    return "a pooler stands there and refuses the settings of a session: DATABASE_LISTEN_URL must lead past it to PostgreSQL"
+  }
   const refusal = describeRefusal(cause)
   if (refusal !== undefined) return `${refusal}; the parameter sslrootcert of the URL names the CA's file`
   const said = cause instanceof Error && cause.message !== "" ? cause.message : (error.reason.message ?? error.message)
@@ -179,8 +186,9 @@ export class Database extends Context.Service<
         ),
         Effect.retry({
           schedule: patience,
-          // A certificate that is not trusted now will not be in a second.
-          while: (error) => isConnectionFailure(error) && describeRefusal(error.reason.cause) === undefined
+          // A certificate that is not trusted now will not be in a second, and a pooler stays one.
+          while: (error) =>
+            isConnectionFailure(error) && describeRefusal(error.reason.cause) === undefined && !isRefusedByPooler(error)
         }),
         Effect.mapError(
           (error) => new DatabaseUnreachable({ detail: `${describeAddress(url)}: ${describeSqlError(error)}` })
