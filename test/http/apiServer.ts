@@ -143,13 +143,13 @@ export const request = Effect.fnUntraced(function* (
 })
 
 /** Sends bytes as they are and returns what comes back until the server closes the connection. */
-export const sendRaw = Effect.fnUntraced(function* (text: string) {
+export const sendRaw = Effect.fnUntraced(function* (bytes: string | Uint8Array) {
   const { url } = yield* HttpServer
   return yield* Effect.promise(async () => {
     const socket = Net.connect(Number(new URL(url).port), "127.0.0.1")
     const chunks: Array<Buffer> = []
     socket.on("data", (chunk) => chunks.push(chunk))
-    socket.write(text)
+    socket.write(bytes)
     await once(socket, "close")
     return Buffer.concat(chunks).toString()
   })

@@ -341,6 +341,17 @@ layer(server, { excludeTestServices: true })("The HTTP API with keys", (it) => {
             assert.strictEqual(answer.text.replaceAll(id, unknownId), nothing.text)
           }
         }
+        for (const spelling of [
+          `/V1/Games/${id}`,
+          `//v1//games//${id}/`,
+          `/v1/games/${id.toUpperCase()}`,
+          `/v1/games/%${id.charCodeAt(0).toString(16)}${id.slice(1)}`,
+          `/v1/games/${id};guild_id=blue`
+        ]) {
+          assertProblem(yield* as("blue", "DELETE", spelling), 404)
+          // It leads to the game for whoever may see it.
+          assert.strictEqual((yield* as("red", "GET", spelling)).status, 200, spelling)
+        }
         assert.deepInclude(yield* getGame(id), { guild_id: "red", title: "a game", version: 1, status: "SCHEDULED" })
         assert.strictEqual((yield* as("red", "GET", `/v1/games/${id}`)).status, 200)
         assert.strictEqual((yield* as("both", "GET", `/v1/games/${id}`)).status, 200)

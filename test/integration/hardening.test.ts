@@ -5,6 +5,7 @@ import { SqlClient } from "effect/sql"
 import { hash } from "node:crypto"
 import { once } from "node:events"
 import * as Net from "node:net"
+import { gzipSync } from "node:zlib"
 import { digestOf, makeKey, toHash } from "../../src/access/apiKey.ts"
 import { HttpServer } from "../../src/http/HttpServer.ts"
 import { formatJson } from "../../src/observability/logging.ts"
@@ -97,6 +98,26 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP server", (it) => {
           assertRawProblem(answer, 400)
           assert.lengthOf(answer.match(/HTTP\/1\.1 /g) ?? [], 1, text)
         }
+      })
+    )
+
+    it.effect("a body that is packed, without unpacking it", () =>
+      Effect.gen(function* () {
+        const packed = gzipSync(JSON.stringify({ ...validGame, description: "x".repeat(10_000_000) }))
+        assert.isBelow(packed.length, 20_000)
+        const head = `POST /v1/games HTTP/1.1\r\n${onHost}\r\nconnection: close\r\ncontent-type: application/json\r\n`
+        const length = `content-encoding: gzip\r\ncontent-length: ${packed.length}\r\n\r\n`
+        assertRawProblem(yield* sendRaw(Buffer.concat([Buffer.from(head + length), packed])), 400)
+      })
+    )
+
+    it.effect("a body in which everything is wrong, of which it names a part", () =>
+      Effect.gen(function* () {
+        const body = Object.fromEntries(Array.from({ length: 3000 }, (_, n) => [`member${n}`, n]))
+        const answer = yield* request("POST", "/v1/games", { body })
+        assertProblem(answer, 400)
+        assert.lengthOf(answer.body["errors"] as ReadonlyArray<unknown>, 50)
+        assert.isBelow(answer.text.length, 10_000)
       })
     )
 
