@@ -1,8 +1,8 @@
 /** `kickoff backfill`: plans the rows that games written by other means lack; a rerun finds nothing. */
 import { Effect } from "effect"
-import { Command, Flag } from "effect/cli"
-
-const json = Flag.Boolean("json").pipe(Flag.withDescription("Print the counts as JSON"), Flag.withDefault(false))
+import { Command } from "effect/cli"
+import { json, printJson } from "./json.ts"
+import { print } from "./terminal.ts"
 
 export const backfill = Command.make(
   "backfill",
@@ -12,14 +12,12 @@ export const backfill = Command.make(
     const planned = yield* withDatabase(
       Effect.flatMap(GameRepository, (repository) => repository.backfill).pipe(Effect.provide(GameRepository.layer))
     )
-    yield* Effect.sync(() =>
-      process.stdout.write(
-        json
-          ? `${JSON.stringify(planned)}\n`
-          : planned.games === 0
-            ? "Nothing to plan, every game has its rows\n"
-            : `Planned ${planned.transitions} transitions and ${planned.reminders} reminders of ${planned.games} games\n`
-      )
-    )
+    yield* json
+      ? printJson(planned)
+      : print(
+          planned.games === 0
+            ? "Nothing to plan, every game has its rows"
+            : `Planned ${planned.transitions} transitions and ${planned.reminders} reminders of ${planned.games} games`
+        )
   })
 ).pipe(Command.withDescription("Plan what games that were written by other means lack"))

@@ -9,6 +9,7 @@ import { type DeadLetter, DeadLetterId, DeadLetterKind } from "../domain/DeadLet
 import { GameId } from "../domain/Game.ts"
 import { InstantFromString } from "../domain/Instant.ts"
 import { BadArgument } from "./failures.ts"
+import { json, printJson } from "./json.ts"
 import { plain, print, toTable } from "./terminal.ts"
 
 /** Some of the letters could not be settled; which and why has been printed. */
@@ -17,8 +18,6 @@ export class LettersRefused extends Schema.TaggedError<LettersRefused>()("Letter
     return this.count === 1 ? "a dead letter was refused" : `${this.count} dead letters were refused`
   }
 }
-
-const json = Flag.Boolean("json").pipe(Flag.withDescription("Print JSON"), Flag.withDefault(false))
 
 const filters = {
   kind: Flag.Literals("kind", DeadLetterKind.literals).pipe(Flag.withDescription("What was given up"), Flag.optional),
@@ -116,7 +115,7 @@ const list = Command.make(
     )
     const next = Option.isNone(page.next) ? null : yield* Effect.orDie(encodeCursor(page.next.value))
     const body = yield* Effect.orDie(encodeList({ dead_letters: page.dead_letters, next_cursor: next }))
-    yield* print(json ? JSON.stringify(body) : toPage(page.dead_letters, next))
+    yield* json ? printJson(body) : print(toPage(page.dead_letters, next))
   })
 ).pipe(Command.withDescription("List dead letters, oldest first"))
 
@@ -143,7 +142,7 @@ const show = Command.make(
     const { DeadLetters, encodeLetter, withDeadLetters } = yield* desk
     const letter = yield* withDeadLetters(Effect.flatMap(DeadLetters, (letters) => letters.get(id)))
     const body = yield* Effect.orDie(encodeLetter(letter))
-    yield* print(json ? JSON.stringify(body) : toLines(body))
+    yield* json ? printJson(body) : print(toLines(body))
   })
 ).pipe(Command.withDescription("Show a dead letter with its payload"))
 
@@ -168,6 +167,7 @@ const makeSettle = (verb: "replay" | "discard", description: string) =>
       ids: Argument.String("id").pipe(Argument.withSchema(DeadLetterId), Argument.variadic()),
       all: Flag.Boolean("all").pipe(
         Flag.withDescription("All open letters that pass the filters, oldest first, instead of ids"),
+        Flag.withoutNegation,
         Flag.withDefault(false)
       ),
       ...filters,
@@ -201,7 +201,7 @@ const makeSettle = (verb: "replay" | "discard", description: string) =>
           (outcome) => [outcome, results.filter((result) => result.outcome === outcome).length]
         )
       )
-      if (json) yield* print(JSON.stringify({ results, ...counts }))
+      if (json) yield* printJson({ results, ...counts })
       else {
         yield* print(
           Object.entries(counts)

@@ -4,7 +4,8 @@
  * It may run beside the service, whose environment it reads, and needs no right that the service does not have.
  */
 import { Effect, Option, Schema } from "effect"
-import { Command, Flag } from "effect/cli"
+import { Command } from "effect/cli"
+import { json, printJson } from "./json.ts"
 import { paint, plain, print } from "./terminal.ts"
 
 /** Something is wrong; the findings have been printed. */
@@ -15,22 +16,24 @@ export class TroubleFound extends Schema.TaggedError<TroubleFound>()("TroubleFou
 }
 
 const marks = {
-  ok: paint("green", "ok     "),
-  warning: paint("yellow", "warning"),
-  trouble: paint("red", "TROUBLE")
+  ok: { colour: "green", text: "ok     " },
+  warning: { colour: "yellow", text: "warning" },
+  trouble: { colour: "red", text: "TROUBLE" }
 } as const
 
 export const doctor = Command.make(
   "doctor",
-  { json: Flag.Boolean("json").pipe(Flag.withDescription("Print the findings as JSON"), Flag.withDefault(false)) },
+  { json },
   Effect.fnUntraced(function* ({ json }) {
     const { examine } = yield* Effect.promise(() => import("./doctorDesk.ts"))
     const findings = yield* examine
     const trouble = findings.filter(({ verdict }) => verdict === "trouble").length
-    if (json) yield* print(JSON.stringify({ healthy: trouble === 0, findings }))
+    if (json) yield* printJson({ healthy: trouble === 0, findings })
     else {
+      const painted = yield* paint
       for (const { check, cure, detail, verdict } of findings) {
-        yield* print(`${marks[verdict]} ${check}: ${plain(detail)}`)
+        const { colour, text } = marks[verdict]
+        yield* print(`${painted(colour, text)} ${check}: ${plain(detail)}`)
         yield* Option.match(Option.fromUndefinedOr(cure), {
           onNone: () => Effect.void,
           onSome: (cure) => print(`        ${cure}`)

@@ -3,6 +3,7 @@ import { DateTime, Duration, Effect, Option } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { GameId } from "../domain/Game.ts"
 import { explain as explanationOf, type Moment } from "../operations/explanation.ts"
+import { json, printJson } from "./json.ts"
 import { plain, print } from "./terminal.ts"
 
 const time = (millis: number) => new Date(millis).toISOString()
@@ -25,7 +26,7 @@ export const explain = Command.make(
       ),
       Flag.withDefault(7)
     ),
-    json: Flag.Boolean("json").pipe(Flag.withDescription("Print JSON"), Flag.withDefault(false))
+    json
   },
   Effect.fnUntraced(function* ({ days, game: id, json }) {
     const { GameHistoryRepository, withDatabase } = yield* Effect.promise(() => import("./desk.ts"))
@@ -45,15 +46,13 @@ export const explain = Command.make(
           created_at: time(created_at)
         }))
       )
-      yield* print(
-        JSON.stringify({
-          id,
-          game,
-          history: explanation.history.map(named),
-          outlook: explanation.outlook.map(named),
-          remarks: explanation.remarks
-        })
-      )
+      yield* printJson({
+        id,
+        game,
+        history: explanation.history.map(named),
+        outlook: explanation.outlook.map(named),
+        remarks: explanation.remarks
+      })
       return
     }
     const { history: past, outlook, remarks } = explanation

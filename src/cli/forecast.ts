@@ -2,6 +2,7 @@
 import { Duration, Effect, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
 import { barMinutes, peaks, toBars, totalOf } from "../operations/forecast.ts"
+import { json, printJson } from "./json.ts"
 import { print } from "./terminal.ts"
 
 const shownPeaks = 5
@@ -17,10 +18,7 @@ export const forecast = Command.make(
       Flag.withDescription("How far ahead, 1 to 744"),
       Flag.withDefault(24)
     ),
-    json: Flag.Boolean("json").pipe(
-      Flag.withDescription("Print JSON, a member for each minute"),
-      Flag.withDefault(false)
-    )
+    json
   },
   Effect.fnUntraced(function* ({ hours, json }) {
     const { ForecastRepository, withDatabase } = yield* Effect.promise(() => import("./desk.ts"))
@@ -35,15 +33,13 @@ export const forecast = Command.make(
     const busiest = peaks(minutes, shownPeaks)
     if (json) {
       const named = ({ at, ...counts }: (typeof minutes)[number]) => ({ at: new Date(at).toISOString(), ...counts })
-      yield* print(
-        JSON.stringify({
-          from: new Date(now).toISOString(),
-          hours,
-          ...totals,
-          peaks: busiest.map(named),
-          minutes: minutes.map(named)
-        })
-      )
+      yield* printJson({
+        from: new Date(now).toISOString(),
+        hours,
+        ...totals,
+        peaks: busiest.map(named),
+        minutes: minutes.map(named)
+      })
       return
     }
     yield* print(

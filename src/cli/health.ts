@@ -6,8 +6,9 @@
  */
 import { Config, Duration, Effect, Option, Schema } from "effect"
 import { Command } from "effect/cli"
-import * as Http from "node:http"
 import { settings } from "../Settings.ts"
+import { json, printJson } from "./json.ts"
+import { print } from "./terminal.ts"
 
 const patience = Duration.seconds(3)
 
@@ -36,7 +37,8 @@ export const toLocalUrl = (host: string, port: number): string => {
 const get = (url: string): Effect.Effect<Answer, NotReady> =>
   Effect.callback<Answer, NotReady>((resume) => {
     const fail = (error: Error) => resume(Effect.fail(new NotReady({ url, detail: error.message })))
-    const request = Http.get(url, { agent: false }, (response) => {
+    // An import would also load Node's fetch, for names that nobody uses: longer than all the rest of this command.
+    const request = process.getBuiltinModule("node:http").get(url, { agent: false }, (response) => {
       const chunks: Array<Buffer> = []
       response.on("data", (chunk: Buffer) => chunks.push(chunk))
       response.on("error", fail)
@@ -61,34 +63,46 @@ const Readiness = Schema.fromJsonString(
     paused: Schema.optionalKey(Schema.Array(Schema.Struct({ kind: Schema.String })))
   })
 )
+type Readiness = typeof Readiness.Type
 
-/** `ok (database ok, broker ok)`, from the body of `/health/ready`. */
-const describe = (body: string): string =>
-  Option.match(Schema.decodeUnknownOption(Readiness)(body), {
-    onNone: () => "the answer is not that of Kickoff",
-    onSome: ({ components, paused = [], status }) => {
-      const parts = [
-        ...Object.entries(components).map(([name, { state }]) => `${name} ${state}`),
-        ...paused.map(({ kind }) => `${kind} paused`)
-      ]
-      return `${typeof status === "string" ? status : `HTTP ${status}`} (${parts.join(", ")})`
+/** `ok (database ok, broker ok)` */
+const describe = ({ components, paused = [], status }: Readiness): string => {
+  const parts = [
+    ...Object.entries(components).map(([name, { state }]) => `${name} ${state}`),
+    ...paused.map(({ kind }) => `${kind} paused`)
+  ]
+  return `${typeof status === "string" ? status : `HTTP ${status}`} (${parts.join(", ")})`
+}
+
+/** What came back from the service, as far as it was from one. */
+interface Asked {
+  readonly ready: boolean
+  readonly detail: string
+  readonly said: Option.Option<Readiness>
+}
+
+const ask = (url: string): Effect.Effect<Asked> =>
+  Effect.match(get(url), {
+    onFailure: ({ detail }): Asked => ({ ready: false, detail, said: Option.none() }),
+    onSuccess: ({ body, status }): Asked => {
+      const said = status === 200 || status === 503 ? Schema.decodeUnknownOption(Readiness)(body) : Option.none()
+      const other = status === 200 ? "the answer is not that of Kickoff" : `HTTP ${status}`
+      const detail = Option.match(said, { onNone: () => other, onSome: describe })
+      return { ready: status === 200 && Option.isSome(said), detail, said }
     }
   })
 
-/** The state in one line; fails with {@link NotReady} unless the service is ready. */
-export const readiness = (url: string): Effect.Effect<string, NotReady> =>
-  Effect.flatMap(get(url), ({ body, status }) =>
-    status === 200
-      ? Effect.succeed(`${describe(body)}: ${url}`)
-      : Effect.fail(new NotReady({ url, detail: status === 503 ? describe(body) : `HTTP ${status}` }))
-  )
-
 export const health = Command.make(
   "health",
-  {},
-  Effect.fnUntraced(function* () {
+  { json },
+  Effect.fnUntraced(function* ({ json }) {
     const { host, port } = yield* Config.all({ host: settings.httpHost.config, port: settings.httpPort.config })
-    const line = yield* readiness(toLocalUrl(host, port))
-    yield* Effect.sync(() => process.stdout.write(`${line}\n`))
+    const url = toLocalUrl(host, port)
+    const { detail, ready, said } = yield* ask(url)
+    if (json) {
+      const { components, paused = [] } = Option.getOrElse(said, () => ({ components: {}, paused: [] }))
+      yield* printJson({ ready, url, detail, components, paused: paused.map(({ kind }) => kind) })
+    } else if (ready) yield* print(`${detail}: ${url}`)
+    if (!ready) yield* new NotReady({ url, detail })
   })
 ).pipe(Command.withDescription("Ask the service on this machine whether it is ready: exit 0 if so, else 1"))

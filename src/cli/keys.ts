@@ -20,9 +20,8 @@ import { readKeysFile } from "../access/ApiKeys.ts"
 import { addKey } from "../access/keyFile.ts"
 import { settings } from "../Settings.ts"
 import { BadArgument } from "./failures.ts"
+import { json, printJson } from "./json.ts"
 import { plain, print, toTable } from "./terminal.ts"
-
-const json = Flag.Boolean("json").pipe(Flag.withDescription("Print JSON"), Flag.withDefault(false))
 
 const fileFlag = Flag.String("file").pipe(Flag.withMetavar("path"), Flag.optional)
 
@@ -68,7 +67,7 @@ const create = Command.make(
     }
     if (Option.isSome(file)) yield* addKey(file.value, entry)
     if (json) {
-      yield* print(JSON.stringify({ key, entry, file: Option.getOrNull(file) }))
+      yield* printJson({ key, entry, file: Option.getOrNull(file) })
       return
     }
     yield* print(key)
@@ -124,13 +123,9 @@ const list = Command.make(
   },
   Effect.fnUntraced(function* ({ file, json }) {
     const keys = yield* readConfigured(file)
-    yield* print(
-      json
-        ? JSON.stringify({ keys })
-        : keys.length === 0
-          ? "No API keys"
-          : toTable([["NAME", "SCOPES", "GUILDS", "HASH"], ...keys.map(toRow)])
-    )
+    yield* json
+      ? printJson({ keys })
+      : print(keys.length === 0 ? "No API keys" : toTable([["NAME", "SCOPES", "GUILDS", "HASH"], ...keys.map(toRow)]))
   })
 ).pipe(Command.withDescription("List API keys, which the list holds as hashes"))
 

@@ -1,47 +1,17 @@
 /**
  * The command line: finds the command, runs it, and turns its end into an exit code and at most one line.
  *
- * 0 is success and a clean stop by a signal, 1 a failure, 2 bad arguments or configuration. Commands load what they need
- * when they run, so that `health` and `--version` stay fast.
+ * 0 is success and a clean stop by a signal, 1 a failure, 2 bad arguments or configuration. Whatever not every command
+ * needs is loaded by those that do, so that `health` and `--version` stay fast.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Cause, Config, Effect, Exit, Layer } from "effect"
-import { CliConfig, CliError, CliOutput, Command, GlobalFlag } from "effect/cli"
+import { CliConfig, CliError, CliOutput, Command, GlobalFlag, TerminalCapabilities } from "effect/cli"
 import packageJson from "../../package.json" with { type: "json" }
-import { surviveClosedOutput } from "../observability/logging.ts"
-import { backfill } from "./backfill.ts"
-import { deadLetters } from "./deadLetters.ts"
-import { doctor } from "./doctor.ts"
-import { explain } from "./explain.ts"
-import { AlreadyLogged, BadArgument, describeConfigError } from "./failures.ts"
-import { forecast } from "./forecast.ts"
-import { health } from "./health.ts"
-import { keys } from "./keys.ts"
-import { migrate } from "./migrate.ts"
-import { pause, resume } from "./pause.ts"
-import { serve } from "./serve.ts"
-import { status } from "./status.ts"
-import { verify } from "./verify.ts"
-
-const kickoff = Command.make("kickoff").pipe(
-  Command.withDescription("The clock of a game-session platform. Without a command it serves."),
-  Command.withSubcommands([
-    serve,
-    migrate,
-    health,
-    status,
-    doctor,
-    verify,
-    explain,
-    forecast,
-    pause,
-    resume,
-    deadLetters,
-    backfill,
-    keys
-  ])
-)
+import { loadFor } from "./commands.ts"
+import { AlreadyLogged, BadArgument, BadSetting } from "./failures.ts"
+import { capabilities, surviveClosedOutput } from "./terminal.ts"
 
 /** Help and version go to standard output; what is wrong with a call is said by {@link describeExit}. */
 const presenter = CliOutput.layerPresenter({
@@ -51,7 +21,9 @@ const presenter = CliOutput.layerPresenter({
 /** `kickoff` and `kickoff --roles api` serve. */
 const withDefaultCommand = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
   const [first = "-"] = args
-  return first.startsWith("-") && !/^(--help|-h|--version|-v)$/.test(first) ? ["serve", ...args] : args
+  return first.startsWith("-") && !/^(--help|-h|--version|-v|--completions(=.*)?)$/.test(first)
+    ? ["serve", ...args]
+    : args
 }
 
 /** The exit code, and the line for standard error if something is still to be said. */
@@ -62,8 +34,7 @@ export const describeExit = (exit: Exit.Exit<unknown, unknown>): { readonly code
     return { code: 1, line: `a defect, please report it: ${Cause.pretty(exit.cause)}` }
   }
   if (error instanceof AlreadyLogged) return { code: 1 }
-  if (error instanceof Config.ConfigError) return { code: 2, line: describeConfigError(error, process.env) }
-  if (error instanceof BadArgument) return { code: 2, line: error.message }
+  if (error instanceof BadArgument || error instanceof BadSetting) return { code: 2, line: error.message }
   if (CliError.isCliError(error)) {
     if (error._tag !== "ShowHelp") return { code: 2, line: error.message }
     const [first] = error.errors
@@ -76,13 +47,24 @@ export const describeExit = (exit: Exit.Exit<unknown, unknown>): { readonly code
 
 /** Runs the command that the arguments name and ends the process. */
 export const run = (args: ReadonlyArray<string>): void => {
+  const words = withDefaultCommand(args)
   surviveClosedOutput.pipe(
-    Effect.andThen(Command.runWith(kickoff, { version: packageJson.version })(withDefaultCommand(args))),
+    Effect.andThen(loadFor(words[0])),
+    Effect.flatMap((kickoff) => Command.runWith(kickoff, { version: packageJson.version })(words)),
+    Effect.catch((error) =>
+      error instanceof Config.ConfigError
+        ? Effect.flatMap(
+            Effect.promise(() => import("./settingErrors.ts")),
+            ({ describeConfigError }) => new BadSetting({ line: describeConfigError(error, process.env) })
+          )
+        : Effect.fail(error)
+    ),
+    Effect.provideServiceEffect(TerminalCapabilities.TerminalCapabilities, capabilities),
     Effect.provide(
       Layer.mergeAll(
         NodeServices.layer,
         presenter,
-        CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version] })
+        CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })
       )
     ),
     NodeRuntime.runMain({

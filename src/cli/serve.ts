@@ -3,6 +3,7 @@ import { ConfigProvider, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import { roles, settings } from "../Settings.ts"
 import { BadArgument } from "./failures.ts"
+import { json } from "./json.ts"
 
 const rolesFlag = Flag.String("roles").pipe(
   Flag.withDescription(
@@ -12,28 +13,40 @@ const rolesFlag = Flag.String("roles").pipe(
   Flag.optional
 )
 
-/** The environment with the flag's roles in place of the variable's. */
-const withRoles = (text: string) =>
-  Effect.gen(function* () {
-    const flag = ConfigProvider.fromUnknown({ [settings.roles.name]: text })
-    if (text.trim() === "") return yield* new BadArgument({ name: "--roles", detail: "Expected at least one role" })
-    yield* settings.roles.config.parse(flag).pipe(
-      Effect.mapError(
-        () =>
-          new BadArgument({
-            name: "--roles",
-            detail: `Expected a comma-separated list of ${roles.join(", ")}, got ${JSON.stringify(text)}`
-          })
-      )
+/** What the flags say in place of variables; roles that are none are a bad argument. */
+const fromFlags = Effect.fnUntraced(function* ({ json, roles: text }: Flags) {
+  const logs = json ? { [settings.logFormat.name]: "json" } : {}
+  if (Option.isNone(text)) return logs
+  if (text.value.trim() === "") return yield* new BadArgument({ name: "--roles", detail: "Expected at least one role" })
+  const played = { [settings.roles.name]: text.value }
+  yield* settings.roles.config.parse(ConfigProvider.fromUnknown(played)).pipe(
+    Effect.mapError(
+      () =>
+        new BadArgument({
+          name: "--roles",
+          detail: `Expected a comma-separated list of ${roles.join(", ")}, got ${JSON.stringify(text.value)}`
+        })
     )
-    return ConfigProvider.orElse(flag, yield* ConfigProvider.ConfigProvider)
-  })
+  )
+  return { ...logs, ...played }
+})
+
+interface Flags {
+  readonly json: boolean
+  readonly roles: Option.Option<string>
+}
 
 export const serve = Command.make(
   "serve",
-  { roles: rolesFlag },
-  Effect.fnUntraced(function* ({ roles }) {
-    const provider = Option.isSome(roles) ? yield* withRoles(roles.value) : yield* ConfigProvider.ConfigProvider
+  {
+    roles: rolesFlag,
+    json: Flag.withDescription(json, `Log as JSON, whatever ${settings.logFormat.name} says`)
+  },
+  Effect.fnUntraced(function* (flags: Flags) {
+    const provider = ConfigProvider.orElse(
+      ConfigProvider.fromUnknown(yield* fromFlags(flags)),
+      yield* ConfigProvider.ConfigProvider
+    )
     const { service } = yield* Effect.promise(() => import("./service.ts"))
     yield* service.pipe(Effect.provideService(ConfigProvider.ConfigProvider, provider))
   })

@@ -60,6 +60,7 @@ const describeBroker = ({ detail, state }: BrokerStatus): string =>
   state === "not set" ? "RABBITMQ_URL is not set" : `${state === "away" ? "away: " : ""}${plain(detail ?? "")}`
 
 const report = Effect.fnUntraced(function* (status: Status, broker: BrokerStatus) {
+  const painted = yield* paint
   yield* print(`Kickoff ${packageJson.version}, schema at ${status.schema}, ${time(status.now)}\n`)
   const replicas = status.replicas.map(({ relays, replica, roles }) => [
     plain(replica ?? "without a name"),
@@ -67,7 +68,7 @@ const report = Effect.fnUntraced(function* (status: Status, broker: BrokerStatus
     relays ? "relays" : ""
   ])
   if (replicas.length > 0) yield* print(toTable([["PROCESS", "ROLES", ""], ...replicas]))
-  for (const role of status.unplayed) yield* print(paint("red", `no process plays ${role}`))
+  for (const role of status.unplayed) yield* print(painted("red", `no process plays ${role}`))
   const headings = ["KIND", "PLANNED", "DUE", "RETRYING", "WAITING", "NEXT"]
   yield* print(`\n${toTable([headings, ...status.schedules.map(toRow(status.now))])}`)
   for (const { kind, pause } of status.schedules) {
@@ -75,7 +76,7 @@ const report = Effect.fnUntraced(function* (status: Status, broker: BrokerStatus
     const { paused_at, paused_by, reason } = pause
     const why = reason === null ? "" : `: ${plain(reason)}`
     yield* print(
-      paint("yellow", `${kind} is paused since ${DateTime.formatIso(paused_at)}, by ${plain(paused_by)}${why}`)
+      painted("yellow", `${kind} is paused since ${DateTime.formatIso(paused_at)}, by ${plain(paused_by)}${why}`)
     )
   }
   yield* print(`\nOutbox        ${describeOutbox(status.outbox)}`)

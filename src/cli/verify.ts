@@ -3,6 +3,7 @@ import { DateTime, Duration, Effect, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
 import type { Findings } from "../ledger/LedgerRepository.ts"
 import { BadArgument } from "./failures.ts"
+import { json, printJson } from "./json.ts"
 import { print } from "./terminal.ts"
 
 /** A promise was not kept; the report has been printed. */
@@ -16,8 +17,6 @@ const since = Flag.String("since").pipe(
   Flag.withDescription('How far the window reaches back, like "24 hours" or "7 days"'),
   Flag.withDefault("24 hours")
 )
-
-const json = Flag.Boolean("json").pipe(Flag.withDescription("Print the report as JSON"), Flag.withDefault(false))
 
 const toDuration = (text: string) =>
   /^\d+ (second|minute|hour|day|week)s?$/.test(text)
@@ -53,18 +52,16 @@ export const verify = Command.make(
     if (showProgress) process.stderr.write("\r\u001B[K")
 
     if (json) {
-      yield* print(
-        JSON.stringify({
-          from: DateTime.formatIso(report.window.from),
-          to: DateTime.formatIso(report.window.to),
-          effects: report.effects,
-          clean: isClean(report),
-          checks: report.checks,
-          undecided: report.undecided,
-          given_up: report.givenUp,
-          paused: report.paused
-        })
-      )
+      yield* printJson({
+        from: DateTime.formatIso(report.window.from),
+        to: DateTime.formatIso(report.window.to),
+        effects: report.effects,
+        clean: isClean(report),
+        checks: report.checks,
+        undecided: report.undecided,
+        given_up: report.givenUp,
+        paused: report.paused
+      })
     } else {
       yield* print(`${report.effects} rows took effect since ${DateTime.formatIso(report.window.from)}`)
       for (const check of report.checks) {

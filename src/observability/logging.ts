@@ -127,8 +127,3 @@ export const logFailure = (message: string, cause: Cause.Cause<unknown> = Cause.
     Effect.provideService(References.LogToStderr, true),
     Effect.provideService(References.MinimumLogLevel, "Fatal")
   )
-
-/** A reader that went away, like `| head`, must not end the service: its lines are lost, the work goes on. */
-export const surviveClosedOutput: Effect.Effect<void> = Effect.sync(() => {
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
-})

@@ -23,8 +23,8 @@ const answering = (answer: (response: ServerResponse, path: string) => void) =>
 
 const components = (broker: string, database = "ok") => ({ database: { state: database }, broker: { state: broker } })
 
-const health = (port: number, env: Readonly<Record<string, string>> = {}) =>
-  runProgram({ args: ["health"], env: { HTTP_PORT: String(port), ...env } })
+const health = (port: number, env: Readonly<Record<string, string>> = {}, ...args: ReadonlyArray<string>) =>
+  runProgram({ args: ["health", ...args], env: { HTTP_PORT: String(port), ...env } })
 
 describe.concurrent("kickoff health", { timeout: 30_000 }, () => {
   it.live.each([
@@ -81,10 +81,46 @@ describe.concurrent("kickoff health", { timeout: 30_000 }, () => {
 
   it.live("exits 1 where something else answers", () =>
     Effect.gen(function* () {
-      const { port } = yield* answering((response) => response.writeHead(404).end("no"))
-      const { code, stderr } = yield* health(port)
-      assert.strictEqual(code, 1)
-      assert.match(stderr, /^kickoff: not ready: .*HTTP 404\n$/)
+      for (const [status, detail] of [
+        [404, "HTTP 404"],
+        [200, "the answer is not that of Kickoff"]
+      ] as const) {
+        const { port } = yield* answering((response) => response.writeHead(status).end("{}"))
+        const { code, stderr, stdout } = yield* health(port)
+        assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
+        assert.match(stderr, new RegExp(`^kickoff: not ready: .*: ${detail}\\n$`))
+      }
+    })
+  )
+
+  it.live("prints JSON on request, ready or not", () =>
+    Effect.gen(function* () {
+      const { port } = yield* answering((response) =>
+        response.end(
+          JSON.stringify({
+            status: "degraded",
+            components: components("away"),
+            paused: [{ kind: "notification", since: "2026-12-31T20:00:00.000Z" }]
+          })
+        )
+      )
+      const url = `http://127.0.0.1:${port}/health/ready`
+      const ready = yield* health(port, {}, "--json")
+      assert.deepStrictEqual([ready.code, ready.stderr], [0, ""])
+      assert.deepStrictEqual(JSON.parse(ready.stdout), {
+        ready: true,
+        url,
+        detail: "degraded (database ok, broker away, notification paused)",
+        components: components("away"),
+        paused: ["notification"]
+      })
+      const nobody = yield* freePort
+      const away = yield* health(nobody, {}, "--json")
+      assert.strictEqual(away.code, 1)
+      const { detail, ...rest } = JSON.parse(away.stdout) as Readonly<Record<string, unknown>>
+      assert.match(String(detail), /ECONNREFUSED/)
+      const asked = `http://127.0.0.1:${nobody}/health/ready`
+      assert.deepStrictEqual(rest, { ready: false, url: asked, components: {}, paused: [] })
     })
   )
 

@@ -58,8 +58,8 @@ export const living: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: "src/cli/health.ts",
-        find: "const line = yield* readiness(toLocalUrl(host, port))",
-        put: 'const line = yield* Effect.orElseSucceed(readiness(toLocalUrl(host, port)), () => "ok")'
+        find: "if (!ready) yield* new NotReady",
+        put: "if (url === detail) yield* new NotReady"
       }
     ],
     caughtBy: {
@@ -163,7 +163,7 @@ export const living: ReadonlyArray<Protection> = [
     pitfalls: [43],
     name: "a bad address is refused without being shown",
     takenOut: [
-      { file: "src/cli/failures.ts", find: "value === undefined || isSecret(name)", put: "value === undefined" }
+      { file: "src/cli/settingErrors.ts", find: "value === undefined || isSecret(name)", put: "value === undefined" }
     ],
     caughtBy: {
       "test/cli/commands.test.ts": [
