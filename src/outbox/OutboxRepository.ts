@@ -80,14 +80,19 @@ export class OutboxRepository extends Context.Service<
       const except = (games: ReadonlyArray<string>) =>
         games.length === 0 ? sql`` : sql`AND event.game_id NOT IN (SELECT unnest(${games}::uuid[]))`
 
+      // What rests is read once and not looked up for each event: where the server takes the outbox for empty, as it was a
+      // moment ago, each look-up may read all that rests.
       const list = Effect.fn("OutboxRepository.list")(
         (limit: number, exceptGames: ReadonlyArray<string> = []) => sql<WaitingEvent>`
+          WITH resting AS MATERIALIZED (
+            SELECT game_id, min(id) AS id FROM outbox WHERE retry_at > now() GROUP BY game_id
+          )
           SELECT ${waitingEvent}
           FROM outbox AS event
           WHERE (event.retry_at IS NULL OR event.retry_at <= now())
-            AND NOT EXISTS (
-              SELECT FROM outbox AS resting
-              WHERE resting.game_id = event.game_id AND resting.id < event.id AND resting.retry_at > now()
+            AND (
+              event.game_id NOT IN (SELECT game_id FROM resting)
+              OR event.id < (SELECT resting.id FROM resting WHERE resting.game_id = event.game_id)
             )
             ${except(exceptGames)}
           ORDER BY event.id
@@ -107,8 +112,10 @@ export class OutboxRepository extends Context.Service<
             LIMIT ${limit}
           ) AS event
           WHERE (
-            SELECT count(*) FROM outbox AS earlier WHERE earlier.game_id = event.game_id AND earlier.id + 0 < event.id
-          ) = 0`,
+            SELECT TRUE FROM outbox AS earlier
+            WHERE earlier.game_id = event.game_id AND earlier.id + 0 < event.id
+            LIMIT 1
+          ) IS NULL`,
         answered
       )
 
