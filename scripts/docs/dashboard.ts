@@ -544,7 +544,8 @@ const events: ReadonlyArray<Sized> = [
     description: "Events that are committed and not confirmed. docs/OPERATIONS.md#kickoffoutboxageing",
     queries: [
       { expr: `max(kickoff_outbox_events{${job}})`, legend: "waiting" },
-      { expr: `max(kickoff_outbox_refused_events{${job}})`, legend: "refused, tried again" }
+      { expr: `max(kickoff_outbox_refused_events{${job}})`, legend: "refused, tried again" },
+      { expr: `max(kickoff_relay_events_in_hand{${job}})`, legend: "in the relay's hands" }
     ],
     unit: "none",
     floor: 0

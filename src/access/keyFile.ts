@@ -49,6 +49,7 @@ export const addKey = (file: string, key: ApiKey): Effect.Effect<void, KeyFileFa
               : `cannot be written: ${error instanceof Error ? error.message : String(error)}`
         })
     })
+    let renamed = false
     yield* Effect.acquireUseRelease(
       take,
       (handle) =>
@@ -63,11 +64,15 @@ export const addKey = (file: string, key: ApiKey): Effect.Effect<void, KeyFileFa
             await handle.writeFile(added)
             await handle.sync()
             await rename(draft, target)
+            renamed = true
           })
         }),
       (handle) =>
-        // Renamed, there is none any more.
-        attempt("cannot be cleaned up", () => handle.close().then(() => unlessMissing(unlink(draft), undefined)))
+        // Once it is renamed, a draft of this name is somebody else's.
+        attempt("cannot be cleaned up", async () => {
+          await handle.close()
+          if (!renamed) await unlessMissing(unlink(draft), undefined)
+        })
     )
   })
 }
