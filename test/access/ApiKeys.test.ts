@@ -94,15 +94,9 @@ describe("the API keys", () => {
   it.effect("are compared as a whole, in a time that does not depend on them", () =>
     Effect.gen(function* () {
       // Two keys whose digests begin alike, so that they are looked for in the same place.
-      const seen = new Map<number, string>()
-      let [good, bad] = ["", ""]
-      while (bad === "") {
-        const key = makeKey()
-        const prefix = digestOf(key).readUInt32BE()
-        const twin = seen.get(prefix)
-        if (twin !== undefined) [good, bad] = [twin, key]
-        seen.set(prefix, key)
-      }
+      const good = "kickoff_ipgdxmL-hEuxZB07aA5NDVdCfCI4Z7s7fgFxeYqJywk"
+      const bad = "kickoff_ZBCN3wZOXeHLILMpVDihQL-AWLpvy_qzKQCqabc_O5k"
+      assert.strictEqual(digestOf(good).readUInt32BE(), digestOf(bad).readUInt32BE())
       const { find } = yield* make({ apiKeys: Option.some(Redacted.make(writeList([entry(good)]))) })
       const compared = vi.mocked(Crypto.timingSafeEqual)
       compared.mockClear()
