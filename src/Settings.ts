@@ -357,12 +357,7 @@ export const settings = {
   }),
   apiKeysFile: setting<Option.Option<string>>({
     name: "KICKOFF_API_KEYS_FILE",
-    schema: text("a file", (file) => !file.includes("\0")).pipe(
-      Schema.decodeTo(
-        Schema.Option(Schema.String),
-        SchemaTransformation.transform({ decode: (file) => Option.some(file), encode: Option.getOrThrow })
-      )
-    ),
+    schema: optional(text("a file", (file) => !file.includes("\0"))),
     fallback: { text: "none: nobody needs a key", value: Option.none() },
     roles: ["api"],
     meaning:
@@ -443,15 +438,7 @@ export const settings = {
   }),
   logFormat: setting<Option.Option<(typeof logFormats)[number]>>({
     name: "LOG_FORMAT",
-    schema: oneOf(logFormats).pipe(
-      Schema.decodeTo(
-        Schema.Option(Schema.Literals(logFormats)),
-        SchemaTransformation.transform({
-          decode: (format) => Option.some(format),
-          encode: Option.getOrThrow
-        })
-      )
-    ),
+    schema: optional(oneOf(logFormats)),
     fallback: { text: "`pretty` on a terminal, else `json`", value: Option.none() },
     meaning: "for people, or one JSON object per line"
   }),
