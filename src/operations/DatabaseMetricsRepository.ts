@@ -8,6 +8,7 @@ import { Context, Effect, Layer } from "effect"
 import { SqlClient, type SqlError, type Statement } from "effect/sql"
 import type { DeadLetterKind } from "../domain/DeadLetter.ts"
 import type { ScheduleKind } from "../domain/ScheduleKind.ts"
+import { isPaused } from "../postgres/pauses.ts"
 import { privileges } from "./DiagnosisRepository.ts"
 
 /** Most rows that are counted one by one. */
@@ -121,7 +122,7 @@ export class DatabaseMetricsRepository extends Context.Service<
             (extract(epoch FROM least(min(due), statement_timestamp())) * 1000)::float8 AS earliest,
             ${count(sql`hold = 'retry'`, "retry_at")} AS retrying,
             ${options.kind === "status-transition" ? count(sql`hold = 'waiting'`, "game_id") : sql`0::float8`} AS waiting,
-            EXISTS (SELECT FROM pauses WHERE kind = ${options.kind} AND resumed_at IS NULL) AS paused
+            ${isPaused(sql, options.kind)} AS paused
           FROM (
             SELECT ${due} AS due FROM ${table}
             WHERE ${pending} AND hold IS NULL AND ${due} >= ${instant(options.from)}::timestamptz

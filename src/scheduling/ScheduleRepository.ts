@@ -10,6 +10,7 @@ import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import type { Channel } from "../postgres/channels.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
 import { nextTry } from "../postgres/nextTry.ts"
+import { isPaused } from "../postgres/pauses.ts"
 import type { DueRepository, DueRow, FailedRow, From, LeftRow, Processed } from "./DueRepository.ts"
 
 export interface ScheduleTable {
@@ -52,8 +53,7 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
   const done = sql(options.done)
   const fresh = sql`${done} = FALSE AND hold IS NULL`
   const retrying = sql`${done} = FALSE AND hold = 'retry'`
-  // Names no row, so the server asks it once for a statement.
-  const paused = sql`EXISTS (SELECT FROM pauses WHERE kind = ${options.kind} AND resumed_at IS NULL)`
+  const paused = isPaused(sql, options.kind)
 
   const millisUntil = (instant: Statement.Fragment) =>
     sql`(extract(epoch FROM (${instant}) - clock_timestamp()) * 1000)::float8`
