@@ -8,6 +8,7 @@ import { type ConfirmChannel, connect, type Connection, IllegalOperationError } 
 import { Duration, Effect, Latch, Option, Redacted, Result, Schema } from "effect"
 import { Writable } from "node:stream"
 import { cloudEventContentType, type CommittedEvent, encodeCloudEvent } from "../domain/GameEvent.ts"
+import { describeError } from "../observability/connectionError.ts"
 import { type CertificateUnusable, describeRefusal, toTlsOptions, type TlsOptions } from "../tls/certificates.ts"
 import { ofBrokerUrl } from "../tls/encryption.ts"
 import { BrokerUnavailable, ChannelClosed, EventRefused, type PublishError } from "./Publisher.ts"
@@ -191,12 +192,6 @@ const connectFailed = (error: Error, user: string): LinkFailed => {
   }
   return new LinkFailed({ detail: describeError(error), permanent: false })
 }
-
-/** Refused on every address of a name, an error has no message of its own. */
-const describeError = (error: Error): string =>
-  error instanceof AggregateError && error.message === ""
-    ? error.errors.map((each) => (each instanceof Error ? describeError(each) : String(each))).join(", ")
-    : error.message
 
 interface Unconfirmed {
   readonly event_id: string

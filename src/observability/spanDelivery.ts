@@ -19,6 +19,7 @@ import {
   Tracer
 } from "effect"
 import { FetchHttpClient, HttpClient, type HttpClientError, HttpClientRequest, HttpClientResponse } from "effect/http"
+import { describeError } from "./connectionError.ts"
 import * as Metrics from "./Metrics.ts"
 import { uptimeMillis } from "./uptime.ts"
 
@@ -141,10 +142,6 @@ export const layer = (options: DeliveryOptions): Layer.Layer<HttpClient.HttpClie
 const describe = ({ reason }: HttpClientError.HttpClientError): string =>
   "cause" in reason && reason.cause instanceof Error ? innermost(reason.cause) : reason._tag
 
-/** `fetch` itself only says that it failed; refused on every address of a name, an error has no message of its own. */
+/** `fetch` itself only says that it failed. */
 const innermost = (error: Error): string =>
-  error.cause instanceof Error
-    ? innermost(error.cause)
-    : error instanceof AggregateError && error.message === ""
-      ? error.errors.map((each) => (each instanceof Error ? innermost(each) : String(each))).join(", ")
-      : error.message
+  error.cause instanceof Error ? innermost(error.cause) : describeError(error)
