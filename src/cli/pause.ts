@@ -4,7 +4,8 @@ import { Argument, Command, Flag } from "effect/cli"
 import { PauseReason } from "../domain/Pause.ts"
 import { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { json, printJson } from "./json.ts"
-import { plain, print } from "./terminal.ts"
+import { toClause } from "./pauseClause.ts"
+import { print } from "./terminal.ts"
 
 const kind = Argument.Literals("kind", [...ScheduleKind.literals, "all"]).pipe(
   Argument.withDescription("What starts and completes games, what reminds of them, or both")
@@ -14,16 +15,6 @@ const kindsOf = (kind: ScheduleKind | "all"): ReadonlyArray<ScheduleKind> =>
   kind === "all" ? ScheduleKind.literals : [kind]
 
 const desk = Effect.promise(() => import("./pauseDesk.ts"))
-
-/** `since 2026-12-31T20:00:00.000Z, by root: the bot is being replaced` */
-const toClause = ({ paused_at, paused_by, reason }: PauseClause): string =>
-  `since ${DateTime.formatIso(paused_at)}, by ${plain(paused_by)}${reason === null ? "" : `: ${plain(reason)}`}`
-
-interface PauseClause {
-  readonly paused_at: DateTime.Utc
-  readonly paused_by: string
-  readonly reason: string | null
-}
 
 export const pause = Command.make(
   "pause",

@@ -4,6 +4,7 @@ import { Command } from "effect/cli"
 import packageJson from "../../package.json" with { type: "json" }
 import type { ScheduleStatus, Status } from "../operations/status.ts"
 import { json, printJson } from "./json.ts"
+import { toClause } from "./pauseClause.ts"
 import type { BrokerStatus } from "./statusDesk.ts"
 import { paint, plain, print, toTable } from "./terminal.ts"
 
@@ -73,11 +74,7 @@ const report = Effect.fnUntraced(function* (status: Status, broker: BrokerStatus
   yield* print(`\n${toTable([headings, ...status.schedules.map(toRow(status.now))])}`)
   for (const { kind, pause } of status.schedules) {
     if (pause === null) continue
-    const { paused_at, paused_by, reason } = pause
-    const why = reason === null ? "" : `: ${plain(reason)}`
-    yield* print(
-      painted("yellow", `${kind} is paused since ${DateTime.formatIso(paused_at)}, by ${plain(paused_by)}${why}`)
-    )
+    yield* print(painted("yellow", `${kind} is paused ${toClause(pause)}`))
   }
   yield* print(`\nOutbox        ${describeOutbox(status.outbox)}`)
   yield* print(`Dead letters  ${describeLetters(status.deadLetters)}`)

@@ -217,16 +217,19 @@ export interface Work {
 
 const parts = ["status-transitions", "notifications", "outbox", "listener"]
 
+/** How many rows of a kind are due. */
+const dueOf = (backlogs: ReadonlyArray<Backlog>, kind: ScheduleKind): number =>
+  backlogs.find((backlog) => backlog.kind === kind)?.overdue ?? 0
+
 /** Rows of a kind that is paused are not overdue: they wait because somebody wants them to. */
 const judgeBacklogs = (all: ReadonlyArray<Backlog>): Finding => {
   const backlogs = all.filter(({ paused }) => !paused)
   const late = Math.max(0, ...backlogs.map(({ next_due }) => -(next_due ?? 0)))
   if (late < Duration.toSeconds(duePatience)) return ok("overdue", "nothing is overdue")
-  const dueOf = (kind: ScheduleKind) => backlogs.find((backlog) => backlog.kind === kind)?.overdue ?? 0
   return {
     check: "overdue",
     verdict: "trouble",
-    detail: `${dueOf("status-transition")} transitions and ${dueOf("notification")} reminders are due, the earliest for ${lasting(late)}`,
+    detail: `${dueOf(backlogs, "status-transition")} transitions and ${dueOf(backlogs, "notification")} reminders are due, the earliest for ${lasting(late)}`,
     cure: "See the findings above; kickoff explain tells of one game"
   }
 }
@@ -241,9 +244,8 @@ const judgePauses = (pauses: ReadonlyArray<Pause>, backlogs: ReadonlyArray<Backl
       cure: `Once the reason is gone: ${pauses.map(({ kind }) => `kickoff resume ${kind}`).join("; ")}`
     },
     ({ kind, paused_at, paused_by, reason }) => {
-      const due = backlogs.find((backlog) => backlog.kind === kind)?.overdue ?? 0
       const why = reason === null ? "" : `, because: ${reason}`
-      return `${kind} since ${DateTime.formatIso(paused_at)} by ${paused_by}${why}; ${due} of them are due`
+      return `${kind} since ${DateTime.formatIso(paused_at)} by ${paused_by}${why}; ${dueOf(backlogs, kind)} of them are due`
     }
   )
 
