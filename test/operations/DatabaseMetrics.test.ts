@@ -4,19 +4,9 @@ import { PrometheusMetrics } from "effect/observability"
 import { SqlError } from "effect/sql"
 import { TestClock } from "effect/testing"
 import { DatabaseMetrics } from "../../src/operations/DatabaseMetrics.ts"
-import { type Backlog, DatabaseMetricsRepository, type Holder } from "../../src/operations/DatabaseMetricsRepository.ts"
+import { DatabaseMetricsRepository, type Holder } from "../../src/operations/DatabaseMetricsRepository.ts"
 import { Database } from "../../src/postgres/Database.ts"
-
-const idle: Omit<Backlog, "kind"> = {
-  pending: 0,
-  overdue: 0,
-  next_due: null,
-  next_at: null,
-  retrying: 0,
-  waiting: 0,
-  paused: false,
-  from: 1000
-}
+import { idleBacklog } from "../support/backlog.ts"
 
 const transaction: Holder = { kind: "transaction", name: "psql", pid: 42, age: 1, held: 60, abandoned: false }
 
@@ -51,8 +41,8 @@ const makeServer = () => {
     listBacklogs: (bounds) => {
       from.push(bounds["status-transition"])
       return question("backlogs", () => [
-        { ...idle, kind: "status-transition", pending: 3, overdue: 1, next_due: -2.5, from: 5000 },
-        { ...idle, kind: "notification", paused: true }
+        { ...idleBacklog, kind: "status-transition", pending: 3, overdue: 1, next_due: -2.5, from: 5000 },
+        { ...idleBacklog, kind: "notification", paused: true }
       ])
     },
     outbox: question("outbox", () => ({ events: 7, refused: 2, oldest: 1.5 })),

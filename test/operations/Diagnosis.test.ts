@@ -12,6 +12,7 @@ import {
 } from "../../src/operations/Diagnosis.ts"
 import type { Backlog, Holder } from "../../src/operations/DatabaseMetricsRepository.ts"
 import type { ServerFacts } from "../../src/operations/DiagnosisRepository.ts"
+import { idleBacklog } from "../support/backlog.ts"
 
 const server: ServerFacts = {
   version: 180_004,
@@ -21,18 +22,8 @@ const server: ServerFacts = {
   autovacuum: true,
   notification_queue: 0
 }
-const idle: Omit<Backlog, "kind"> = {
-  pending: 0,
-  overdue: 0,
-  next_due: null,
-  next_at: null,
-  retrying: 0,
-  waiting: 0,
-  paused: false,
-  from: 0
-}
-const transitions: Backlog = { ...idle, kind: "status-transition" }
-const reminders: Backlog = { ...idle, kind: "notification" }
+const transitions: Backlog = { ...idleBacklog, kind: "status-transition" }
+const reminders: Backlog = { ...idleBacklog, kind: "notification" }
 const session = (part: string | null, relays = false) => ({ part, replica: "host:1", relays })
 const sessions = [
   ...["status-transitions", "notifications", "outbox", "listener", "pool"].map((part) => session(part)),
