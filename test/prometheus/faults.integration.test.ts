@@ -25,7 +25,7 @@ import { eventually, getGame, insertGame, insertTransition } from "../support/ga
 import { makeBroker } from "../support/rabbitmq.ts"
 import { acceptGames, refuseGames } from "../support/refuse.ts"
 import { brokerCommands, hasPlaceholder, operationsPage, runbookCommands, words } from "../support/runbooks.ts"
-import { freePort, runProgram, startService } from "../support/service.ts"
+import { freePort, runProgram, type Service, startService } from "../support/service.ts"
 import { makeTcpProxy } from "../support/TcpProxy.ts"
 import { makeTestDatabase, TestDatabase } from "../support/TestDatabase.ts"
 import { assertFiring, type Phase, scrapeOf, scrapeUntil, valueIn } from "../support/timeline.ts"
@@ -49,12 +49,23 @@ const environment = Effect.map(TestDatabase, ({ url }): Environment => ({
   RABBITMQ_URL: inject("rabbitmqUrl")
 }))
 
-const start = (env: Environment = {}, args: ReadonlyArray<string> = []) =>
+/** A process that listens to nobody yet. */
+const startDeaf = (env: Environment = {}, args: ReadonlyArray<string> = []) =>
   Effect.flatMap(environment, (given) => startService({ args, env: { ...given, ...env } }))
 
-/** A process that has taken the relay's lock. */
-const startRelay = (env?: Environment) =>
-  Effect.tap(start(env), (service) => service.output(/This process relays the events/))
+const readinessOf = (service: Service) =>
+  Effect.flatMap(service.get("/health/ready"), (answer) => Effect.promise(() => answer.text()))
+
+/** A process that is well: it also hears the database's notifications. */
+const start = (env?: Environment, args?: ReadonlyArray<string>) =>
+  Effect.tap(startDeaf(env, args), (service) =>
+    eventually(readinessOf(service), (body) => body.includes('"listener":{"state":"ok"'))
+  )
+
+const untilRelaying = (service: Service) => service.output(/This process relays the events/)
+
+/** One that has taken the relay's lock besides. */
+const startRelay = (env?: Environment) => Effect.tap(start(env), untilRelaying)
 
 const kickoff = (...args: ReadonlyArray<string>) => Effect.flatMap(environment, (env) => runProgram({ args, env }))
 
@@ -298,7 +309,7 @@ describe.concurrent("fired by the fault that it tells of,", { timeout: 60_000 },
       const { DATABASE_URL = "" } = yield* environment
       const swallowing = new URL(DATABASE_URL)
       swallowing.searchParams.set("options", "-c search_path=public,pg_catalog")
-      const service = yield* startRelay({ DATABASE_LISTEN_URL: swallowing.href })
+      const service = yield* Effect.tap(startDeaf({ DATABASE_LISTEN_URL: swallowing.href }), untilRelaying)
       yield* service.output(/DATABASE_LISTEN_URL must lead to PostgreSQL directly/)
       yield* assertFiring([{ scrapes: { a: yield* scrapeOf(service) }, minutes: 2, fires: ["KickoffListenerDown"] }])
       const sessions = yield* look("KickoffListenerDown")
@@ -316,7 +327,7 @@ describe.concurrent("fired by the fault that it tells of,", { timeout: 60_000 },
       const holders = yield* look("KickoffNoRelay")
       assert.deepInclude(holders[0], { application_name: "forgotten", granted: true })
       yield* terminate(holders, "forgotten")
-      yield* service.output(/This process relays the events/)
+      yield* untilRelaying(service)
       const relaying = yield* scrapeUntil(service, "kickoff_relay_leader", (value) => value === 1)
       yield* assertFiring([{ scrapes: { a: relaying }, minutes: 2, fires: [] }])
     })
