@@ -70,6 +70,7 @@ export class World extends Context.Service<
     ) => Effect.Effect<Answer>
     readonly settle: (verb: "replay" | "discard", letterId: string) => Effect.Effect<Answer>
     readonly backfill: Effect.Effect<Answer>
+    readonly setPaused: (kind: Kind, paused: boolean) => Effect.Effect<Answer>
 
     readonly claim: (engine: Engine, kind: Kind) => Effect.Effect<Answer>
     readonly drain: (engine: Engine, kind: Kind) => Effect.Effect<Answer>
@@ -190,7 +191,15 @@ const make = Effect.fnUntraced(function* (mode: "steps" | "live") {
 
   const reset = Effect.gen(function* () {
     yield* sql`DELETE FROM game_sessions`
-    for (const table of ["outbox", "ledger", "confirmations", "dead_letters", "idempotency_keys", "poisoned"]) {
+    for (const table of [
+      "outbox",
+      "ledger",
+      "confirmations",
+      "dead_letters",
+      "idempotency_keys",
+      "pauses",
+      "poisoned"
+    ]) {
       yield* sql`DELETE FROM ${sql(table)}`
     }
     yield* sql`UPDATE clock SET instant = ${toDate(0)}, jitter = 0`
@@ -394,13 +403,15 @@ const make = Effect.fnUntraced(function* (mode: "steps" | "live") {
       broker.refused.clear()
     }).pipe(inTime({ engine: "done" }))
 
+  const isPaused = (kind: Kind) => sql`EXISTS (SELECT FROM pauses WHERE kind = ${kind} AND resumed_at IS NULL)`
+
   const isQuiet = sql<{ readonly quiet: boolean }>`
     SELECT NOT EXISTS (
         SELECT FROM game_status_schedule
-        WHERE NOT executed AND transition_time <= now() AND (hold IS NULL OR (hold = 'retry' AND retry_at <= now()))
+        WHERE NOT ${isPaused("status-transition")} AND NOT executed AND transition_time <= now() AND (hold IS NULL OR (hold = 'retry' AND retry_at <= now()))
       ) AND NOT EXISTS (
         SELECT FROM notification_schedule
-        WHERE NOT sent AND notification_time <= now() AND (hold IS NULL OR (hold = 'retry' AND retry_at <= now()))
+        WHERE NOT ${isPaused("notification")} AND NOT sent AND notification_time <= now() AND (hold IS NULL OR (hold = 'retry' AND retry_at <= now()))
       ) AND NOT EXISTS (SELECT FROM outbox) AS quiet`
 
   return World.of({
@@ -424,6 +435,13 @@ const make = Effect.fnUntraced(function* (mode: "steps" | "live") {
         status === 200 ? { status, resolution: body["resolution"] } : { status }
       ),
     backfill: written(Context.get(api, GameRepository).backfill),
+    setPaused: (kind, paused) =>
+      Effect.map(
+        paused
+          ? http("PUT", `/v1/pauses/${kind}`, { body: { reason: "the model says so" } })
+          : http("DELETE", `/v1/pauses/${kind}`),
+        ({ status }) => ({ status })
+      ),
     claim,
     drain,
     publish,

@@ -99,6 +99,10 @@ const Drain = Schema.TaggedStruct("Drain", { kind: Kind, engine: Engine })
 /** The relay, until it rests, before a broker that may refuse the events of a game. */
 const Publish = Schema.TaggedStruct("Publish", { engine: Engine, refused: Schema.optionalKey(slot) })
 
+/** An operator stops what the clock does of a kind, and lets it go on. */
+const Pause = Schema.TaggedStruct("Pause", { kind: Kind })
+const Resume = Schema.TaggedStruct("Resume", { kind: Kind })
+
 /** What there is in every history. */
 const always = [Create, Create, Pass, Pass] as const
 /** What clients do. */
@@ -109,8 +113,10 @@ const writers = [InsertGame, InsertGame, InsertRow, MoveRow, MarkRow, MarkRow, D
 const failures = [Poison, Poison, Cure, Settle, Settle, MoveRow, DeleteRow, UpdateGame] as const
 /** What engines do when they are told. */
 const engines = [Claim, Claim, Claim, Drain, Drain, Publish] as const
+/** What operators do. */
+const operators = [Pause, Resume, Resume] as const
 
-const Command = Schema.Union([...always, ...clients, ...writers, ...failures, ...engines, PassADay])
+const Command = Schema.Union([...always, ...clients, ...writers, ...failures, ...engines, ...operators, PassADay])
 export type Command = typeof Command.Type
 
 /** A command, and whether it happens at the same time as the one before. */
@@ -140,7 +146,8 @@ export const stepHistories = histories(
     all: Command,
     clients: Schema.Union([...always, ...clients, ...engines]),
     writers: Schema.Union([...always, ...writers, ...engines, Edit, Edit]),
-    failures: Schema.Union([...always, ...failures, ...engines, Edit, SetStatus, InsertGame])
+    failures: Schema.Union([...always, ...failures, ...engines, Edit, SetStatus, InsertGame]),
+    operators: Schema.Union([...always, ...operators, ...engines, Edit, SetStatus, InsertGame, MarkRow, Poison, Cure])
   },
   longest.steps
 )
@@ -148,10 +155,11 @@ export const stepHistories = histories(
 /** Histories in which both engines run by themselves. */
 export const liveHistories = histories(
   {
-    all: Schema.Union([...always, ...clients, ...writers, ...failures, PassADay]),
+    all: Schema.Union([...always, ...clients, ...writers, ...failures, ...operators, PassADay]),
     clients: Schema.Union([...always, ...clients]),
     writers: Schema.Union([...always, ...writers, Edit, Edit]),
-    failures: Schema.Union([...always, ...failures, Edit, SetStatus, InsertGame])
+    failures: Schema.Union([...always, ...failures, Edit, SetStatus, InsertGame]),
+    operators: Schema.Union([...always, ...operators, Edit, SetStatus, InsertGame, MarkRow, Poison, Cure])
   },
   longest.live
 )
@@ -160,7 +168,7 @@ export const liveHistories = histories(
 const mostTogether = 3
 
 /** Commands that everybody else waits for. */
-const isAlone = (command: Command) => ["Pass", "PassADay", "Poison", "Cure"].includes(command._tag)
+const isAlone = (command: Command) => ["Pass", "PassADay", "Poison", "Cure", "Pause", "Resume"].includes(command._tag)
 
 /** The commands of a history in groups: those of a group happen at the same time, the groups one after the other. */
 export const toGroups = (history: ReadonlyArray<Move>): ReadonlyArray<ReadonlyArray<Command>> => {

@@ -3,7 +3,7 @@
  *
  * Games have names here ("game 1"), because ids are made by the service; a command that means nothing now is left out.
  */
-import type { Command, Engine, RowName } from "./commands.ts"
+import type { Command, Engine, Kind, RowName } from "./commands.ts"
 import { type Act, type Fields, type Game, isFinal, keyLife, type PlannedRow, rowsOf } from "./model.ts"
 
 /** The request with which a game was made. */
@@ -16,6 +16,8 @@ interface Made {
 export interface Situation {
   readonly now: number
   readonly games: ReadonlyMap<string, { readonly game: Game }>
+  /** Kinds that are paused. */
+  readonly paused: ReadonlySet<Kind>
   /** The names of the games that were made last in their slots. */
   readonly slots: ReadonlyArray<string | undefined>
   /** What idempotency keys were used for, and when. */
@@ -44,11 +46,11 @@ export type Doing =
   | { readonly _tag: "Backfill" }
   | { readonly _tag: "Pass"; readonly until: number }
   | { readonly _tag: "Publish"; readonly engine: Engine; readonly refused: string | null }
-  | Extract<Command, { readonly _tag: "Claim" | "Drain" }>
+  | Extract<Command, { readonly _tag: "Claim" | "Drain" | "Pause" | "Resume" }>
 
 /** The command in terms of this moment, or undefined if it says nothing now. */
 const resolve = (command: Command, situation: Situation): Doing | undefined => {
-  const { games, keys, now, slots } = situation
+  const { games, keys, now, paused, slots } = situation
   const fieldsOf = (command: {
     readonly startsIn: number
     readonly duration: number
@@ -187,6 +189,9 @@ const resolve = (command: Command, situation: Situation): Doing | undefined => {
         const on = command._tag === "Poison"
         return poisoned === on ? undefined : { _tag: "Act", name, act: { _tag: "Poison", on } }
       })
+    case "Pause":
+    case "Resume":
+      return paused.has(command.kind) === (command._tag === "Pause") ? undefined : command
     case "Pass":
       return { _tag: "Pass", until: now + command.steps }
     case "PassADay":

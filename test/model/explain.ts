@@ -73,13 +73,19 @@ const loops = kinds.flatMap((kind): ReadonlyArray<Loop> => [
   { engine: "B", kind }
 ])
 
+/** What holds while a group happens. */
+export interface Circumstances {
+  readonly now: number
+  readonly mode: Mode
+  readonly paused: ReadonlySet<Kind>
+}
+
 /** What may become of one game in a group. */
 export const explain = (
   name: string,
   begin: Model.Game | undefined,
   group: ReadonlyArray<Done>,
-  now: number,
-  mode: Mode
+  { mode, now, paused }: Circumstances
 ): ReadonlyArray<Path> => {
   const crowded = group.length > 1 || mode === "live"
   const drained: ReadonlyArray<Loop> =
@@ -103,7 +109,7 @@ export const explain = (
 
   const flow = (game: Model.Game) => [
     ...drained.flatMap(({ engine, kind }) =>
-      Model.advance(game, kind, now, engine).flatMap((after) => orUnreleased(game, after))
+      Model.advance(game, kind, now, engine, paused.has(kind)).flatMap((after) => orUnreleased(game, after))
     ),
     ...relayed.flatMap(({ engine, refused }) => Model.relay(game, now, engine, refused) ?? [])
   ]
@@ -147,7 +153,7 @@ export const explain = (
           {
             place,
             outcomes: (game) => {
-              if (game === undefined || refused) return [[game]]
+              if (game === undefined || refused || paused.has(doing.kind)) return [[game]]
               if (!crowded) return Model.claim(game, doing.kind, now, doing.engine).map((after) => [after] as const)
               return Model.claimAmid(game, doing.kind, now, doing.engine)
                 .flatMap((after) => orUnreleased(game, after))
@@ -165,7 +171,9 @@ export const explain = (
   return paths.filter(
     ({ game }) =>
       game === undefined ||
-      (drained.every(({ kind }) => (mode === "live" ? Model.isSettled : Model.isQuiet)(game, kind, now)) &&
+      (drained.every(({ kind }) =>
+        (mode === "live" ? Model.isSettled : Model.isQuiet)(game, kind, now, paused.has(kind))
+      ) &&
         (toldLater || relayed.every(({ engine, refused }) => Model.relay(game, now, engine, refused) === undefined)))
   )
 }
@@ -174,13 +182,18 @@ export const explain = (
 export const expectedElsewhere = (
   { doing }: Done,
   games: ReadonlyArray<Model.Game>,
-  now: number,
+  { now, paused }: Circumstances,
   crowded: boolean
 ): ReadonlyArray<Model.Answer> => {
   switch (doing._tag) {
     case "Conflict":
       return [{ status: 409 }]
+    case "Pause":
+      return [{ status: 200 }]
+    case "Resume":
+      return [{ status: 204 }]
     case "Claim": {
+      if (paused.has(doing.kind)) return [{ engine: "done" }]
       const refuses = games.some((game) => Model.refusesBatch(game, doing.kind, now))
       const poisoned = games.some((game) => game.poisoned)
       return [

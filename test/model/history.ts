@@ -5,7 +5,7 @@
  * the API shows, and what `verify` finds.
  */
 import { Effect, Schema } from "effect"
-import { type Command, type Move, toGroups } from "./commands.ts"
+import { type Command, type Kind, type Move, toGroups } from "./commands.ts"
 import { differences, key, nearest } from "./differences.ts"
 import { type Doing, resolveGroup, showDoing, type Situation } from "./doing.ts"
 import { type Done, expectedElsewhere, explain, kinds, type Mode } from "./explain.ts"
@@ -29,6 +29,7 @@ interface Known {
 interface State extends Situation {
   now: number
   readonly games: Map<string, Known>
+  readonly paused: Set<Kind>
   readonly slots: Array<string | undefined>
   readonly keys: Map<string, NonNullable<ReturnType<Situation["keys"]["get"]>>>
   seen: ReadonlyMap<string, Seen>
@@ -62,6 +63,9 @@ const perform = Effect.fnUntraced(function* (doing: Doing, state: State): Effect
       return yield* told(world.backfill)
     case "Pass":
       return yield* told(Effect.as(world.passTo(doing.until), {}))
+    case "Pause":
+    case "Resume":
+      return yield* told(world.setPaused(doing.kind, doing._tag === "Pause"))
     case "Claim":
       return yield* told(world.claim(doing.engine, doing.kind))
     case "Drain":
@@ -84,7 +88,7 @@ const showReport = (played: ReadonlyArray<ReadonlyArray<Doing>>, lines: Readonly
 export const play = Effect.fnUntraced(function* (history: ReadonlyArray<Move>, mode: Mode) {
   const world = yield* World
   yield* world.reset
-  const state: State = { now: 0, games: new Map(), slots: [], keys: new Map(), seen: new Map() }
+  const state: State = { now: 0, games: new Map(), paused: new Set(), slots: [], keys: new Map(), seen: new Map() }
   const played: Array<ReadonlyArray<Doing>> = []
   const part = (lines: ReadonlyArray<string>) => Effect.fail(new Divergence({ report: showReport(played, lines) }))
   let crowded = false
@@ -98,18 +102,23 @@ export const play = Effect.fnUntraced(function* (history: ReadonlyArray<Move>, m
       yield* world.crowd(crowded)
     }
     const done = yield* Effect.forEach(doings, (doing) => perform(doing, state), { concurrency: "unbounded" })
-    for (const { doing } of done) if (doing._tag === "Pass") state.now = doing.until
+    for (const { doing } of done) {
+      if (doing._tag === "Pass") state.now = doing.until
+      else if (doing._tag === "Pause") state.paused.add(doing.kind)
+      else if (doing._tag === "Resume") state.paused.delete(doing.kind)
+    }
     const rest = mode === "live" ? yield* world.quiet : { engine: "done" }
     const seen = yield* world.observe
     if (rest["engine"] !== "done") {
       const pending = [...seen.values()].map(({ pending }) => JSON.stringify(pending))
       yield* part([`engines: ${JSON.stringify(rest)}`, ...pending])
     }
+    const circumstances = { now: state.now, paused: state.paused, mode }
     const { now } = state
 
     const games = [...state.games.values()].map(({ game }) => game)
     for (const one of done) {
-      const expected = expectedElsewhere(one, games, now, crowded)
+      const expected = expectedElsewhere(one, games, circumstances, crowded)
       if (expected.length > 0 && !expected.some((answer) => key(answer) === key(one.answer))) {
         yield* part([`${one.doing._tag}: expected ${JSON.stringify(expected)}, found ${JSON.stringify(one.answer)}`])
       }
@@ -120,7 +129,7 @@ export const play = Effect.fnUntraced(function* (history: ReadonlyArray<Move>, m
     )
     for (const { name } of [...[...state.games.keys()].map((name) => ({ name })), ...born]) {
       const id = state.games.get(name)?.id ?? born.find((game) => game.name === name)?.id ?? null
-      const paths = explain(name, state.games.get(name)?.game, done, now, mode)
+      const paths = explain(name, state.games.get(name)?.game, done, circumstances)
       const found = id === null ? undefined : seen.get(id)?.shown
       const reasons = paths.map((path) => [
         ...Object.entries(path.answers).flatMap(([place, expected]) =>
@@ -164,9 +173,12 @@ const isMeddling = (doing: Doing): boolean =>
 /** The checks that nobody but the service can offend. */
 const soundChecks: ReadonlySet<string> = new Set(["early", "overdue", "unrecorded", "untold"])
 
-/** What ends every history: causes of failure go away, everything becomes due and is done, and all events are published. */
+/** What ends every history: pauses and causes of failure go away, everything becomes due and is done, and all events are published. */
 const epilogue = (mode: Mode): ReadonlyArray<ReadonlyArray<Command>> => {
-  const cures = [0, 1].map((slot): ReadonlyArray<Command> => [{ _tag: "Cure", slot }])
+  const cures = [
+    ...kinds.map((kind): ReadonlyArray<Command> => [{ _tag: "Resume", kind }]),
+    ...[0, 1].map((slot): ReadonlyArray<Command> => [{ _tag: "Cure", slot }])
+  ]
   const drains = (engine: "A" | "B") => kinds.map((kind): ReadonlyArray<Command> => [{ _tag: "Drain", kind, engine }])
   const later: ReadonlyArray<ReadonlyArray<Command>> = [[{ _tag: "PassADay" }]]
   return mode === "live"

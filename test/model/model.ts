@@ -594,11 +594,14 @@ export const claimAmid = (game: Game, kind: Kind, now: number, engine: Engine): 
 
 /**
  * What may become of a game in one step of a loop: any row that may be taken, also one whose rest after a failure is over.
+ * Of a kind that is paused none may, but what waits in vain is put back among those that would be.
  */
-export const advance = (game: Game, kind: Kind, now: number, engine: Engine): ReadonlyArray<Game> => [
-  ...dueRows(game, kind, now, (row) => row.hold === null || (row.hold === "retry" && (row.failedAt ?? now) < now)).map(
-    (name) => process(game, name, now, engine)
-  ),
+export const advance = (game: Game, kind: Kind, now: number, engine: Engine, paused: boolean): ReadonlyArray<Game> => [
+  ...(paused
+    ? []
+    : dueRows(game, kind, now, (row) => row.hold === null || (row.hold === "retry" && (row.failedAt ?? now) < now)).map(
+        (name) => process(game, name, now, engine)
+      )),
   ...(isStranded(game) && kind === "status-transition"
     ? [change(game, (draft) => void (draft.rows.end !== undefined && (draft.rows.end.hold = null)))]
     : [])
@@ -609,11 +612,12 @@ const isStranded = (game: Game): boolean =>
   game.rows.end?.hold === "waiting" && !game.rows.end.done && judge(game, "end", Infinity) !== "waits"
 
 /** Whether a loop has anything to do with the game. */
-export const isQuiet = (game: Game, kind: Kind, now: number): boolean => advance(game, kind, now, "A").length === 0
+export const isQuiet = (game: Game, kind: Kind, now: number, paused: boolean): boolean =>
+  advance(game, kind, now, "A", paused).length === 0
 
 /** Whether engines that were told of everything have done all they can; a stranded completion is the backstop's. */
-export const isSettled = (game: Game, kind: Kind, now: number): boolean =>
-  isQuiet(isStranded(game) ? change(game, (draft) => void delete draft.rows.end) : game, kind, now)
+export const isSettled = (game: Game, kind: Kind, now: number, paused: boolean): boolean =>
+  isQuiet(isStranded(game) ? change(game, (draft) => void delete draft.rows.end) : game, kind, now, paused)
 
 /** The next thing the relay does with the events of a game, or undefined if it rests. */
 export const relay = (game: Game, now: number, engine: Engine, refused: boolean): Game | undefined => {
