@@ -38,7 +38,7 @@ const systemCommands = commands.filter(({ text }) => text.startsWith("date "))
 const leadingElsewhere = [
   "docker compose exec status-transition-daemon kickoff",
   "docker compose exec db psql -U kickoff",
-  "docker compose ps"
+  "docker compose ps --all"
 ]
 
 describe("the page on operations", () => {
