@@ -58,6 +58,8 @@ export class MemoryOutbox extends Context.Service<
             retry: retries.length === 0 ? Option.none() : Option.some(Duration.millis(Math.min(...retries) - now))
           }
         }),
+        firstWaiting: Effect.succeed(["", []]),
+        startOver: Effect.void,
         remove: (ids) => Effect.sync(() => ids.filter((id) => events.delete(id)).length),
         recordFailure: ({ id }, _failure, maxAttempts) =>
           Effect.map(Clock.currentTimeMillis, (now) => {

@@ -2,15 +2,18 @@
  * The relay's view of `outbox`: what can be published now, in order, and what became of it.
  *
  * There is no cursor. Numbers are given before commits, so "greater than the last" would skip whoever commits late; what
- * is confirmed is deleted, and what is there is to be published.
+ * is confirmed is deleted, and what is there is to be published. What is gone leaves entries in the index until the server
+ * cleans up; `position.ts` says from where on there can be anything.
  */
 import { Context, Duration, Effect, Layer, Option } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import type { CommittedEvent } from "../domain/GameEvent.ts"
 import { Replica } from "../observability/Replica.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
+import { uptimeMillis } from "../observability/uptime.ts"
 import { nextTry } from "../postgres/nextTry.ts"
 import { instantText } from "./gameEventData.ts"
+import { beginning, moveOn } from "./position.ts"
 
 /** An event that waits, as the relay needs it. */
 export interface WaitingEvent extends CommittedEvent {
@@ -33,8 +36,11 @@ export interface RefusedEvent {
   readonly parked: boolean
 }
 
-/** Finds an event that waits, if there is any; for a session outside the pools. It reads the head of the index alone. */
-export const firstWaiting = "SELECT id FROM outbox ORDER BY id LIMIT 1"
+/** After how many lists in a row the position is moved on; a look does it too. */
+const listsPerMove = 10
+
+/** How often a look asks for the first event of all, whatever the position. */
+const wholeEvery = Duration.minutes(1)
 
 export class OutboxRepository extends Context.Service<
   OutboxRepository,
@@ -56,6 +62,10 @@ export class OutboxRepository extends Context.Service<
       exceptGames?: ReadonlyArray<string>
     ) => Effect.Effect<ReadonlyArray<WaitingEvent>, SqlError.SqlError>
     readonly look: Effect.Effect<OutboxLook, SqlError.SqlError>
+    /** The statement that finds an event that waits, if there is any, and its parameters; for a session outside the pools. */
+    readonly firstWaiting: Effect.Effect<readonly [text: string, parameters: ReadonlyArray<string>]>
+    /** Forgets what was learned of the table: it may be another one by now, on a server that took over. */
+    readonly startOver: Effect.Effect<void>
     /** Forgets events that are confirmed, records that they are, and returns how many were still there. */
     readonly remove: (ids: ReadonlyArray<string>) => Effect.Effect<number, SqlError.SqlError>
     /** Counts an attempt of an event; after the last one it becomes a dead letter and the later ones of its game go on. */
@@ -73,6 +83,11 @@ export class OutboxRepository extends Context.Service<
       const replica = yield* Replica
       const answered = (yield* Database).within(answerDeadline)
 
+      let position = beginning
+      let last = 0n
+      let listsSinceMove = 0
+      let wholeAt = Number.NEGATIVE_INFINITY
+
       const waitingEvent = sql`
         event.id::text AS id, event.event_id, event.game_id, event.type, event.data::text AS data, event.traceparent,
         ${instantText(sql, sql`event.occurred_at`)} AS time,
@@ -82,23 +97,21 @@ export class OutboxRepository extends Context.Service<
 
       // What rests is read once and not looked up for each event: where the server takes the outbox for empty, as it was a
       // moment ago, each look-up may read all that rests.
-      const list = Effect.fn("OutboxRepository.list")(
-        (limit: number, exceptGames: ReadonlyArray<string> = []) => sql<WaitingEvent>`
+      const select = (limit: number, exceptGames: ReadonlyArray<string>) => sql<WaitingEvent>`
           WITH resting AS MATERIALIZED (
             SELECT game_id, min(id) AS id FROM outbox WHERE retry_at > now() GROUP BY game_id
           )
           SELECT ${waitingEvent}
           FROM outbox AS event
-          WHERE (event.retry_at IS NULL OR event.retry_at <= now())
+          WHERE event.id >= ${String(position.from)}::bigint
+            AND (event.retry_at IS NULL OR event.retry_at <= now())
             AND (
               event.game_id NOT IN (SELECT game_id FROM resting)
               OR event.id < (SELECT resting.id FROM resting WHERE resting.game_id = event.game_id)
             )
             ${except(exceptGames)}
           ORDER BY event.id
-          LIMIT ${limit}`,
-        answered
-      )
+          LIMIT ${limit}`
 
       // A scalar subquery is looked up by index for each event; an anti-join might read the whole outbox for each instead.
       // `+ 0` keeps the index by ids out of it.
@@ -119,18 +132,55 @@ export class OutboxRepository extends Context.Service<
         answered
       )
 
-      const look = sql<{ readonly waiting: boolean; readonly retry: number | null }>`
-        SELECT
-          (SELECT id FROM outbox ORDER BY id LIMIT 1) IS NOT NULL AS waiting,
-          (extract(epoch FROM (SELECT min(retry_at) FROM outbox WHERE retry_at IS NOT NULL) - clock_timestamp())
-            * 1000)::float8 AS retry`.pipe(
-        Effect.map(([row]) => ({
-          waiting: row?.waiting === true,
-          retry: Option.map(Option.fromNullishOr(row?.retry), Duration.millis)
-        })),
-        answered,
-        Effect.withSpan("OutboxRepository.look")
-      )
+      const look = Effect.gen(function* () {
+        const now = yield* uptimeMillis
+        const whole = now - wholeAt >= Duration.toMillis(wholeEvery)
+        const { from } = whole ? beginning : position
+        const seenBefore = last
+        const [row] = yield* sql<{
+          readonly first: string | null
+          readonly over: string
+          readonly begun: string
+          readonly retry: number | null
+        }>`
+          SELECT
+            (SELECT id FROM outbox WHERE id >= ${String(from)}::bigint ORDER BY id LIMIT 1)::text AS first,
+            pg_snapshot_xmin(pg_current_snapshot())::text AS over,
+            pg_snapshot_xmax(pg_current_snapshot())::text AS begun,
+            (extract(epoch FROM (SELECT min(retry_at) FROM outbox WHERE retry_at IS NOT NULL) - clock_timestamp())
+              * 1000)::float8 AS retry`
+        const { begun = "0", first: id = null, over = "0", retry = null } = row ?? {}
+        const first = id === null ? undefined : BigInt(id)
+        if (whole) wholeAt = now
+        listsSinceMove = 0
+        position =
+          first !== undefined && first < position.from
+            ? beginning
+            : moveOn(position, { first, over: BigInt(over), begun: BigInt(begun) }, seenBefore)
+        return { waiting: first !== undefined, retry: Option.map(Option.fromNullOr(retry), Duration.millis) }
+      }).pipe(answered, Effect.withSpan("OutboxRepository.look"))
+
+      const list = Effect.fn("OutboxRepository.list")(function* (
+        limit: number,
+        exceptGames: ReadonlyArray<string> = []
+      ) {
+        if (++listsSinceMove > listsPerMove) yield* look
+        const events = yield* select(limit, exceptGames)
+        const highest = events.at(-1)
+        if (highest !== undefined && BigInt(highest.id) > last) last = BigInt(highest.id)
+        return events
+      }, answered)
+
+      const firstWaiting: OutboxRepository["Service"]["firstWaiting"] = Effect.sync(() => [
+        "SELECT id FROM outbox WHERE id >= $1::bigint ORDER BY id LIMIT 1",
+        [String(position.from)]
+      ])
+
+      const startOver = Effect.sync(() => {
+        position = beginning
+        last = 0n
+        wholeAt = Number.NEGATIVE_INFINITY
+      })
 
       const remove = Effect.fn("OutboxRepository.remove")(
         (ids: ReadonlyArray<string>) =>
@@ -180,7 +230,7 @@ export class OutboxRepository extends Context.Service<
         answered
       )
 
-      return OutboxRepository.of({ list, listLatest, look, remove, recordFailure })
+      return OutboxRepository.of({ list, listLatest, look, firstWaiting, startOver, remove, recordFailure })
     })
   )
 }

@@ -17,7 +17,7 @@ import { deafPoll, Listener } from "../postgres/Listener.ts"
 import { makeOutages } from "../postgres/outages.ts"
 import { heartbeat, keepSession } from "../postgres/Session.ts"
 import { Settings } from "../Settings.ts"
-import { firstWaiting, OutboxRepository, type WaitingEvent } from "./OutboxRepository.ts"
+import { OutboxRepository, type WaitingEvent } from "./OutboxRepository.ts"
 import { OutboxSignal } from "./OutboxSignal.ts"
 import { tracePublishing } from "./publishTrace.ts"
 import { relayLock } from "./relayLock.ts"
@@ -194,6 +194,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   return yield* Effect.scoped(
     Effect.gen(function* () {
       const hints = yield* listener.subscribe(channels.outbox)
+      yield* outbox.startOver
       yield* beat(Duration.zero)
 
       const drain: Effect.Effect<Duration.Duration, SqlError.SqlError | PublishError> = Effect.gen(function* () {
@@ -251,6 +252,7 @@ const lookPatience = "1s"
  */
 export const run = Effect.fn("Relay.run")(function* (url: Redacted.Redacted) {
   const health = yield* Health
+  const outbox = yield* OutboxRepository
   const signal = yield* OutboxSignal
   const context = yield* Effect.context<Settings | OutboxRepository | Publisher | OutboxSignal | Listener | Health>()
   const beat = health.beat("outbox", silence)
@@ -280,7 +282,9 @@ export const run = Effect.fn("Relay.run")(function* (url: Redacted.Redacted) {
 
       // Who commits events may be killed before its hint, so the heartbeat looks whether any wait. An answer is one also
       // when it is an error: what is wrong with the outbox is for those to say who work on it.
-      const look = session.connection.queryValues(firstWaiting).pipe(
+      const look = Effect.flatMap(outbox.firstWaiting, ([text, parameters]) =>
+        session.connection.queryValues(text, parameters)
+      ).pipe(
         Effect.tap((rows) => (rows.length > 0 ? signal.found : Effect.void)),
         Effect.catchIf(isAnswer, () => Effect.void)
       )

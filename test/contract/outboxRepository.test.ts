@@ -1,11 +1,12 @@
 /** One suite for the outbox table and the outbox in memory. */
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Option } from "effect"
+import { Deferred, Duration, Effect, Fiber, Layer, Option } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomUUID } from "node:crypto"
 import type { GameEventType } from "../../src/domain/GameEvent.ts"
 import { MemoryOutbox } from "../../src/outbox/MemoryOutbox.ts"
 import { OutboxRepository } from "../../src/outbox/OutboxRepository.ts"
+import { Database } from "../../src/postgres/Database.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
 const onTable = Layer.effect(
@@ -146,3 +147,35 @@ const suite = <E>(name: string, layer: Layer.Layer<MemoryOutbox | OutboxReposito
 
 suite("in memory", MemoryOutbox.layer)
 suite("PostgreSQL", Layer.merge(OutboxRepository.layer, onTable).pipe(Layer.provide(TestDatabase.layer)))
+
+describe("OutboxRepository (PostgreSQL)", () => {
+  it.live("lists an event that is committed long after others with higher numbers were published", () =>
+    Effect.gen(function* () {
+      const database = yield* Database
+      const sql = yield* SqlClient.SqlClient
+      const outbox = yield* OutboxRepository
+      const append = sql<{ readonly event_id: string }>`
+        INSERT INTO outbox (game_id, type, data) VALUES (gen_random_uuid(), 'game.created', '{}') RETURNING event_id`
+      const publishAll = Effect.gen(function* () {
+        const listed = yield* outbox.list(10)
+        yield* outbox.remove(listed.map(({ id }) => id))
+        yield* outbox.look
+        return listed.map(({ event_id }) => ({ event_id }))
+      })
+      const written = yield* Deferred.make<void>()
+      const commit = yield* Deferred.make<void>()
+      const late = yield* Effect.forkScoped(
+        database.transaction(
+          Effect.tap(append, () => Effect.andThen(Deferred.succeed(written, undefined), Deferred.await(commit)))
+        )
+      )
+      yield* Deferred.await(written)
+      for (let round = 0; round < 5; round++) {
+        const appended = yield* append
+        assert.deepStrictEqual(yield* publishAll, appended)
+      }
+      yield* Deferred.succeed(commit, undefined)
+      assert.deepStrictEqual(yield* Fiber.join(late), yield* publishAll)
+    }).pipe(Effect.scoped, Effect.provide(OutboxRepository.layer.pipe(Layer.provideMerge(TestDatabase.layer))))
+  )
+})

@@ -5,7 +5,7 @@
  * and prepared as the driver prepares them, so that a plan that the server would reuse is explained as well.
  */
 import { assert, describe, layer, type Vitest } from "@effect/vitest"
-import { Duration, Effect, Layer } from "effect"
+import { Deferred, Duration, Effect, Fiber, Layer } from "effect"
 import { SqlClient, type SqlError, Statement } from "effect/sql"
 import {
   countedExactly,
@@ -39,6 +39,9 @@ interface Node {
   readonly "Actual Loops": number
   readonly "Rows Removed by Filter"?: number
   readonly "Rows Removed by Index Recheck"?: number
+  /** Of the node and all below it. */
+  readonly "Shared Hit Blocks": number
+  readonly "Shared Read Blocks": number
   readonly Plans?: ReadonlyArray<Node>
 }
 
@@ -106,7 +109,7 @@ const prepare = Effect.fnUntraced(function* (name: string, sent: Sent) {
 const planOf = Effect.fnUntraced(function* (name: string, sent: Sent) {
   const sql = yield* SqlClient.SqlClient
   const [row] = yield* sql.unsafe<{ readonly "QUERY PLAN": readonly [{ readonly Plan: Node }] }>(
-    `EXPLAIN (ANALYZE, FORMAT JSON) ${execute(name, sent)}`
+    `EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ${execute(name, sent)}`
   )
   if (row === undefined) return yield* Effect.die(new Error(`no plan of ${sent.text}`))
   return row["QUERY PLAN"][0].Plan
@@ -357,6 +360,57 @@ for (const { name, usedBefore } of [
     )
   })
 }
+
+layer(OutboxRepository.layer.pipe(Layer.provideMerge(TestDatabase.layerWith({ connections: 2 }))))(
+  "while somebody keeps an old snapshot",
+  (it) => {
+    it.effect("listing events passes nothing that is gone", () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const database = yield* Database
+        const outbox = yield* OutboxRepository
+        yield* quieten
+        const held = yield* Deferred.make<void>()
+        const over = yield* Deferred.make<void>()
+        const holder = yield* Effect.forkScoped(
+          database.transaction(
+            Effect.gen(function* () {
+              yield* sql`SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`
+              yield* sql`SELECT FROM outbox LIMIT 1`
+              yield* Deferred.succeed(held, undefined)
+              yield* Deferred.await(over)
+            })
+          )
+        )
+        yield* Deferred.await(held)
+        const append = (count: number) => sql`
+          INSERT INTO outbox (game_id, type, data)
+          SELECT gen_random_uuid(), 'game.created', '{"title": "a game"}' FROM generate_series(1, ${count}::int)`
+        yield* append(20_000)
+        for (let listed = yield* outbox.list(1000); listed.length > 0; listed = yield* outbox.list(1000)) {
+          yield* outbox.remove(listed.map(({ id }) => id))
+        }
+        const blocksOf = (name: string) =>
+          Effect.gen(function* () {
+            const [sent] = yield* statementsOf(outbox.list(1000))
+            assert.isDefined(sent)
+            yield* prepare(name, sent)
+            const plan = yield* planOf(name, sent)
+            return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+          })
+        // As after every backlog, and when the relay is woken next.
+        yield* outbox.look
+        yield* append(1)
+        yield* outbox.look
+        assert.isBelow(yield* blocksOf("later"), 50)
+        yield* outbox.startOver
+        assert.isAbove(yield* blocksOf("at_first"), 200)
+        yield* Deferred.succeed(over, undefined)
+        yield* Fiber.join(holder)
+      }).pipe(Effect.scoped)
+    )
+  }
+)
 
 /** What the metrics ask of tables. */
 const questions = (metrics: DatabaseMetricsRepository["Service"]) => [

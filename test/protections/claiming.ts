@@ -8,6 +8,7 @@ import {
   engine,
   games,
   interleavings,
+  plans,
   repositories,
   tables,
   triggers
@@ -305,7 +306,7 @@ export const claiming: ReadonlyArray<Protection> = [
       }
     ],
     caughtBy: {
-      "test/integration/plans.test.ts": [
+      [plans]: [
         "when few rows are due > and there are no statistics > applying due status transitions reads a few rows for each that it applies",
         "when few rows are due > and statistics are fresh > applying due status transitions reads a few rows for each that it applies",
         "when few rows are due > and there are no statistics > applying due notifications reads a few rows for each that it applies",
@@ -369,6 +370,18 @@ export const claiming: ReadonlyArray<Protection> = [
         "keeps nothing from who moves a row that was given up while its game is moved"
       ]
     }
+  },
+  {
+    pitfalls: [44],
+    name: "the relay begins to look behind what is gone",
+    takenOut: [
+      {
+        file: repositories.outbox,
+        find: "WHERE event.id >= ${String(position.from)}::bigint",
+        put: "WHERE event.id >= ${String(beginning.from)}::bigint"
+      }
+    ],
+    caughtBy: { [plans]: ["while somebody keeps an old snapshot > listing events passes nothing that is gone"] }
   },
   {
     pitfalls: [50],

@@ -25,6 +25,7 @@ export const health = "test/observability/Health.test.ts"
 export const interleavings = "test/integration/interleavings.test.ts"
 export const outages = "test/integration/outages.test.ts"
 export const outboxRepository = "test/contract/outboxRepository.test.ts"
+export const plans = "test/integration/plans.test.ts"
 export const publisher = "test/messaging/RabbitPublisher.integration.test.ts"
 export const service = "test/end-to-end/service.test.ts"
 

@@ -213,21 +213,12 @@ export const publishing: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: repositories.outbox,
-        find: "const list = Effect.fn(",
-        put: 'let last = "0"\n      const list = Effect.fn('
-      },
-      {
-        file: repositories.outbox,
-        find: "WHERE (event.retry_at IS NULL",
-        put: "WHERE event.id > ${last}::bigint AND (event.retry_at IS NULL"
-      },
-      {
-        file: repositories.outbox,
-        find: "LIMIT ${limit}`,\n        answered",
-        put: "LIMIT ${limit}`,\n        Effect.tap((rows) => Effect.sync(() => (last = rows.at(-1)?.id ?? last))),\n        answered"
+        find: "WHERE event.id >= ${String(position.from)}::bigint",
+        put: "WHERE event.id > ${String(last)}::bigint"
       }
     ],
     caughtBy: {
+      [outboxRepository]: ["lists an event that is committed long after others with higher numbers were published"],
       [interleavings]: ["publishes an event that was numbered before others and committed after they were gone"]
     }
   },
