@@ -209,7 +209,7 @@ export class OutboxRepository extends Context.Service<
               WITH refused AS (
                 UPDATE outbox
                 SET attempts = attempts + 1,
-                    retry_at = ${nextTry(sql)}
+                    retry_at = ${nextTry(sql, sql`attempts + 1`)}
                 WHERE id = ${event.id}::bigint AND attempts + 1 < ${maxAttempts}::int
                 RETURNING attempts
               ), parked AS (

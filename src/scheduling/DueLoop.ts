@@ -5,7 +5,7 @@
  * What is due is judged by the database's clock alone; this process's clock only measures how long to sleep. A hint
  * never replaces a look at the table, and a hint that comes during the look is kept for the next one.
  */
-import { Array, Clock, Duration, Effect, LogLevel, Metric, Option, Queue, Schedule } from "effect"
+import { Clock, Duration, Effect, LogLevel, Metric, Option, Queue, Schedule } from "effect"
 import type { SqlError } from "effect/sql"
 import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { Health, type Loop } from "../observability/Health.ts"
@@ -20,6 +20,7 @@ import { deafPoll, type Hint, Listener } from "../postgres/Listener.ts"
 import { makeOutages, tagOf } from "../postgres/outages.ts"
 import { Settings } from "../Settings.ts"
 import { traceBatch, traceFailure } from "./batchTrace.ts"
+import { isAboutRows, makeSuspects } from "./suspects.ts"
 import type { DueRepository, DueRow, From, LeftRow, Look, Processed } from "./DueRepository.ts"
 
 /** What ended a wait. `contended` is a pause because others hold what is due. */
@@ -28,8 +29,11 @@ export type WakeUp = "timer" | Hint["cause"] | "backstop" | "contended"
 /** Most rows that one statement claims; fewer for a while after one that failed, which may have been too slow. */
 const batchSize = 1000
 
-/** Into how many parts a batch is cut that failed: with more of them, less work is done in vain. */
-const parts = 4
+/** How far batches get smaller because of rows that fail: below that, statements cost more than they save. */
+const leastBatch = 250
+
+/** How long rows of failed batches are looked through at most before others have their turn again. */
+const searchShare = Duration.millis(25)
 
 /** Most failed rows that are tried between two batches of fresh ones, each alone. */
 const retriesPerRound = 10
@@ -136,9 +140,10 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       return rows.length
     }).pipe(Effect.uninterruptible)
 
-  const recordFailure = Effect.fnUntraced(function* (row: DueRow, error: SqlError.SqlError) {
+  /** Counts the failure of a row; one that may be the server's only if others have gone through since the row's last try. */
+  const recordFailure = Effect.fnUntraced(function* (row: DueRow, error: SqlError.SqlError, certain: boolean) {
     const failure = { error: tagOf(error), message: describeSqlError(error) }
-    const recorded = yield* repository.recordFailure(row, failure, settings.maxAttempts)
+    const recorded = yield* repository.recordFailure(row, failure, settings.maxAttempts, certain)
     if (Option.isNone(recorded)) return
     const failed = recorded.value
     yield* Metric.update(
@@ -156,7 +161,8 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
         inTrace(failed.planned_in)
       )
     } else {
-      yield* Effect.logWarning(`A ${repository.kind} failed and is tried again: ${failure.message}`).pipe(
+      const uncounted = failed.counted ? "" : " (that counts no attempt: no other one went through meanwhile)"
+      yield* Effect.logWarning(`A ${repository.kind} failed and is tried again: ${failure.message}${uncounted}`).pipe(
         Effect.annotateLogs({ ...fieldsOf(repository.kind, failed), attempt: failed.attempts }),
         inTrace(failed.planned_in)
       )
@@ -166,46 +172,32 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   const retryPassing = <A>(effect: Effect.Effect<A, SqlError.SqlError>) =>
     Effect.retry(effect, { schedule: passingRetries, while: (error) => classify(error) === "passing" })
 
-  /** Applies rows together, and where that fails, in ever smaller parts, until those that fail stand alone. */
-  const applyApart = (rows: ReadonlyArray<DueRow>): Effect.Effect<Apart, SqlError.SqlError> =>
-    commit(repository.applyThese(rows)).pipe(
-      retryPassing,
-      Effect.map((handled): Apart => ({ handled, failed: [] })),
-      Effect.catchIf(isAboutRows, (error) =>
-        rows.length > 1
-          ? applyParts(rows)
-          : Effect.succeed<Apart>({ handled: 0, failed: rows.map((row) => ({ row, error })) })
-      )
-    )
+  const applyThese = (rows: ReadonlyArray<DueRow>) => retryPassing(commit(repository.applyThese(rows)))
 
-  const applyParts = (rows: ReadonlyArray<DueRow>) =>
-    Effect.map(Effect.forEach(Array.chunksOf(rows, Math.ceil(rows.length / parts)), applyApart), together)
-
-  /**
-   * Counts the failures of rows that failed alone, and returns how many were dealt with. What is not for certain a row's
-   * own counts only where others went through; where none did, it is the server's.
-   */
-  const blame = Effect.fnUntraced(function* ({ failed, handled }: Apart, othersWentThrough = false) {
-    const blamed = handled > 0 || othersWentThrough ? failed : failed.filter(({ error }) => classify(error) === "row")
-    for (const { error, row } of blamed) yield* recordFailure(row, error)
-    const shared = failed.find((failure) => !blamed.includes(failure))
-    return shared === undefined ? handled + failed.length : yield* shared.error
-  })
+  const suspects = makeSuspects(applyThese, (row, error) => recordFailure(row, error, true))
 
   let limit = batchSize
 
   /** Where looks may begin: a bound that is lowered by hints, and dropped wherever one may have been missed. */
   let from: From
 
-  /** Finds those that made a batch of fresh rows fail. */
-  const applyFailed = Effect.fnUntraced(function* (error: SqlError.SqlError) {
-    const rows = yield* repository.listDue(classify(error) === "doubtful" ? batchSize : limit)
-    limit = Math.ceil(limit / parts)
-    if (classify(error) !== "doubtful") return yield* blame(yield* applyParts(rows))
-    // A few of them show whether it is the server, which then is not asked a thousand times.
-    const few = [0, 0.5, 1].flatMap((part) => rows.slice(Math.round(part * (rows.length - 1)))[0] ?? [])
-    const sample = together(yield* Effect.forEach(few, (row) => applyApart([row])))
-    return sample.handled > 0 ? sample.handled + (yield* blame(yield* applyParts(rows), true)) : yield* error
+  /** Takes a batch of fresh rows that failed under suspicion, and returns how many they are. */
+  const suspect = Effect.fnUntraced(function* (error: SqlError.SqlError, size: number, begin: From) {
+    const doubtful = classify(error) === "doubtful"
+    const rows = yield* repository.listDue(doubtful ? batchSize : size, suspects.rows(), begin)
+    let handled = 0
+    if (doubtful) {
+      // A few of them show whether it is the server, which then is not asked a thousand times.
+      const few = [0, 0.5, 1].flatMap((part) => rows.slice(Math.round(part * (rows.length - 1)))[0] ?? [])
+      for (const row of few) {
+        handled += yield* applyThese([row]).pipe(Effect.catchIf(isAboutRows, () => Effect.succeed(0)))
+      }
+      if (handled === 0) yield* error
+    }
+    // Another culprit may be near, and what a batch does before it fails is in vain. It may also have been too slow.
+    limit = Math.min(limit, Math.max(Math.ceil(limit / 2), classify(error) === "passing" ? 1 : leastBatch))
+    suspects.add(rows, handled)
+    return rows.length
   })
 
   // The server may be so slow that a whole batch never ends in time; a single row does.
@@ -213,7 +205,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
 
   /** Applies the next batch of fresh rows and returns how many were dealt with. */
   const applyFresh: Effect.Effect<number, SqlError.SqlError> = Effect.suspend(() =>
-    commit(repository.applyDue(limit, from))
+    commit(repository.applyDue(limit, from, suspects.rows()))
   ).pipe(
     retryPassing,
     Effect.tap((handled) =>
@@ -222,7 +214,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
         if (handled > 0) limit = Math.min(limit + Math.ceil(limit / 8), batchSize)
       })
     ),
-    Effect.catchIf(isAboutRows, applyFailed),
+    Effect.catchIf(isAboutRows, (error) => suspect(error, limit, from)),
     Effect.tapError(() => claimFewer)
   )
 
@@ -236,21 +228,32 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       promptFrom = undefined
       return 0
     }
+    if (!suspects.hasRoom()) return 0
     const size = Math.min(limit, promptSize)
-    const handled = yield* commit(repository.applyDue(size, promptFrom ?? recently)).pipe(
-      // The culprit is found when the batches come to it.
-      Effect.catchIf(isAboutRows, () => Effect.succeed(0)),
+    const begin = promptFrom ?? recently
+    const handled = yield* commit(repository.applyDue(size, begin, suspects.rows())).pipe(
+      Effect.catchIf(isAboutRows, (error) => suspect(error, size, begin)),
       Effect.tapError(() => claimFewer)
     )
     if (handled < size) promptFrom = recently
     return handled
   })
 
+  /** Looks through the suspects for a while. */
+  const search = Effect.gen(function* () {
+    const end = (yield* uptimeMillis) + Duration.toMillis(searchShare)
+    do yield* suspects.tryNext
+    while (suspects.areThere() && (yield* uptimeMillis) < end)
+  })
+
   const applyRetries: Effect.Effect<number, SqlError.SqlError> = Effect.gen(function* () {
     const rows = yield* repository.listRetries(retriesPerRound)
     let handled = 0
-    // They failed while others went through, or they would not be here.
-    for (const row of rows) handled += yield* blame(yield* applyApart([row]), true)
+    for (const row of rows) {
+      handled += yield* applyThese([row]).pipe(
+        Effect.catchIf(isAboutRows, (error) => Effect.as(recordFailure(row, error, classify(error) === "row"), 1))
+      )
+    }
     return handled
   })
 
@@ -294,7 +297,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
         if (now - lookedForLeftAt < Duration.toMillis(judgeEvery)) return
         lookedForLeftAt = now
         const before = left
-        left = Option.getOrUndefined(yield* repository.findLeft(overdueAfter, look.from))
+        left = Option.getOrUndefined(yield* repository.findLeft(overdueAfter, look.from, suspects.rows()))
         const isSame = (other: LeftRow | undefined) => left?.id === other?.id && left?.due === other?.due
         const stuck = left !== undefined && isSame(before)
         yield* progress(!stuck)
@@ -328,16 +331,18 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           if (now - wholeAt >= Duration.toMillis(settings.backstop)) from = undefined
           const whole = from === undefined
           if (whole) wholeAt = now
-          const look = yield* repository.look(from)
+          const look = yield* repository.look(from, suspects.rows())
           // During a pause nothing was learned of where pending rows begin.
           from = look.paused ? undefined : look.from
           yield* notePause(look.paused)
           if (whole && look.stalled) yield* repository.releaseStalled
           yield* judgeProgress(look)
           const prompt = yield* applyPrompt(look)
-          const fresh = isDue(look.fresh) ? yield* applyFresh : 0
+          const fresh = isDue(look.fresh) && suspects.hasRoom() ? yield* applyFresh : 0
+          const searching = suspects.areThere()
+          if (searching) yield* search
           const retried = isDue(look.retry) ? yield* applyRetries : 0
-          if (!isDue(look.fresh) && !isDue(look.retry)) {
+          if (!isDue(look.fresh) && !isDue(look.retry) && !searching) {
             // What an abandoned statement still had in hand would look due until its commit, so now it is over.
             if (mayHaveTold) {
               mayHaveTold = false
@@ -348,8 +353,10 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
             const next = Option.getOrElse(earliest(look.fresh, look.retry), () => backstop)
             return Duration.isLessThan(next, backstop) ? yield* wait(next, "timer") : yield* wait(backstop, "backstop")
           }
-          if (prompt + fresh + retried > 0) pause = shortestPause
-          else {
+          if (prompt + fresh + retried > 0 || searching) {
+            pause = shortestPause
+            yield* beat(Duration.zero)
+          } else {
             yield* wait(pause, "contended")
             pause = Duration.min(Duration.times(pause, 2), longestPause)
           }
@@ -378,20 +385,6 @@ const fieldsOf = (
   kind === "status-transition"
     ? { game_id: row.game_id, transition_time: row.due_at, target_status: row.target }
     : { game_id: row.game_id, notification_time: row.due_at, reminder_minutes: Number(row.target) }
-
-/** What came of rows that were applied in parts. */
-interface Apart {
-  readonly handled: number
-  readonly failed: ReadonlyArray<{ readonly row: DueRow; readonly error: SqlError.SqlError }>
-}
-
-const together = (some: ReadonlyArray<Apart>): Apart => ({
-  handled: some.reduce((sum, { handled }) => sum + handled, 0),
-  failed: some.flatMap(({ failed }) => failed)
-})
-
-/** Whether one of the rows may be at fault. */
-const isAboutRows = (error: SqlError.SqlError): boolean => classify(error) !== "infrastructure"
 
 const isOverdue = (look: Look, by: Duration.Duration): boolean =>
   Option.exists(look.fresh, Duration.isLessThan(Duration.negate(by)))

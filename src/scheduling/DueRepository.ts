@@ -44,8 +44,11 @@ export interface Processed {
  */
 export type From = number | undefined
 
+/** Rows that are passed over, each as it was: one that has been moved since is none of them. None unless given. */
+export type Except = ReadonlyArray<DueRow>
+
 export interface Look {
-  /** Until the earliest fresh row is due, by the database's clock; zero or less when it is; none when there is none. */
+  /** Until the earliest such row is due, by the database's clock; zero or less when it is; none when there is none. */
   readonly fresh: Option.Option<Duration.Duration>
   /** The same for rows that failed and are tried again. */
   readonly retry: Option.Option<Duration.Duration>
@@ -53,7 +56,7 @@ export interface Look {
   readonly stalled: boolean
   /** Whether somebody has paused the kind: then nothing of it is due, and nothing is claimed. */
   readonly paused: boolean
-  /** Where the next look may begin, unless something earlier is hinted at. */
+  /** Where the next look may begin, unless something earlier is hinted at: before the earliest fresh row of all. */
   readonly from: number
   /** When it was made, ms since 1970 by the database's clock. */
   readonly now: number
@@ -74,28 +77,40 @@ export interface LeftRow extends DueRow {
 export interface DueRepository {
   readonly kind: ScheduleKind
   readonly channel: Channel
-  readonly look: (from: From) => Effect.Effect<Look, SqlError.SqlError>
+  readonly look: (from: From, except?: Except) => Effect.Effect<Look, SqlError.SqlError>
   /** Claims and applies the earliest fresh due rows, at most one per game. */
-  readonly applyDue: (limit: number, from: From) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
+  readonly applyDue: (
+    limit: number,
+    from: From,
+    except?: Except
+  ) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
   /** Claims and applies these rows, as far as they are still due and unchanged. */
   readonly applyThese: (rows: ReadonlyArray<DueRow>) => Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>
   /** The earliest fresh due rows, without a claim: what a batch that failed was about. */
-  readonly listDue: (limit: number) => Effect.Effect<ReadonlyArray<DueRow>, SqlError.SqlError>
+  readonly listDue: (
+    limit: number,
+    except?: Except,
+    from?: From
+  ) => Effect.Effect<ReadonlyArray<DueRow>, SqlError.SqlError>
   /** The earliest failed rows whose pause is over. */
   readonly listRetries: (limit: number) => Effect.Effect<ReadonlyArray<DueRow>, SqlError.SqlError>
   /**
-   * Counts an attempt of a row, gives it its next try or makes it a dead letter. None when nothing was counted: the row
-   * has changed, is locked, or another engine that met the same failure has counted it a moment before.
+   * Counts an attempt of a row, gives it its next try or makes it a dead letter. None when nothing was recorded: the row
+   * has changed, is locked, or another engine that met the same failure has recorded it a moment before. Where it is not
+   * `certain` that the row is at fault, a row that is tried again gets its next try and no attempt, unless another row
+   * took effect since it failed last, whoever did it. Certain unless told otherwise.
    */
   readonly recordFailure: (
     row: DueRow,
     failure: RowFailure,
-    maxAttempts: number
+    maxAttempts: number,
+    certain?: boolean
   ) => Effect.Effect<Option.Option<FailedRow>, SqlError.SqlError>
   /** The earliest fresh row that has been due for so long while neither it nor its game is held by anybody. */
   readonly findLeft: (
     overdueFor: Duration.Duration,
-    from: From
+    from: From,
+    except?: Except
   ) => Effect.Effect<Option.Option<LeftRow>, SqlError.SqlError>
   /** Puts rows that wait in vain back among the fresh ones. */
   readonly releaseStalled: Effect.Effect<void, SqlError.SqlError>
@@ -106,6 +121,8 @@ export interface FailedRow {
   readonly target: string
   readonly due_at: string
   readonly attempts: number
+  /** Whether this failure was counted as an attempt. */
+  readonly counted: boolean
   readonly parked: boolean
   /** The `traceparent` of whoever planned the row. */
   readonly planned_in: string | null

@@ -10,7 +10,7 @@ import { GameId } from "../domain/Game.ts"
 import { pauseAfter } from "../domain/RetryPolicy.ts"
 import { uptimeMillis } from "../observability/uptime.ts"
 import { channels } from "../postgres/channels.ts"
-import type { DueRepository, DueRow, Processed, RowFailure } from "./DueRepository.ts"
+import type { DueRepository, DueRow, Except, Processed, RowFailure } from "./DueRepository.ts"
 
 export interface MemoryRow {
   readonly id: string
@@ -20,6 +20,7 @@ export interface MemoryRow {
   done: boolean
   hold: "retry" | "parked" | undefined
   attempts: number
+  failedAt: number
   retryAt: number
 }
 
@@ -68,6 +69,7 @@ const make = (): MemorySchedule["Service"] => {
   const deadLetters: Array<MemoryDeadLetter> = []
   const poison = new Set<string>()
   const locked = new Set<string>()
+  let appliedAt = Number.NEGATIVE_INFINITY
 
   const call = <A>(method: string, work: (now: number) => Effect.Effect<A, SqlError.SqlError>) =>
     Effect.gen(function* () {
@@ -84,6 +86,7 @@ const make = (): MemorySchedule["Service"] => {
   const apply = (candidates: ReadonlyArray<MemoryRow>, now: number) => {
     const claimed = unpaused(candidates).filter((row) => !locked.has(row.id))
     if (claimed.some((row) => poison.has(row.id))) return Effect.fail(refused(schedule.refusal))
+    if (claimed.length > 0) appliedAt = now
     const firstOfGame = [...Map.groupBy(claimed, (row) => row.game_id).values()].flatMap((group) => group.slice(0, 1))
     return Effect.succeed(
       firstOfGame.map((row): Processed => {
@@ -107,34 +110,39 @@ const make = (): MemorySchedule["Service"] => {
   const find = (wanted: DueRow) =>
     Option.filter(Option.fromNullishOr(rows.get(wanted.id)), (row) => String(row.due) === wanted.due && !row.done)
 
+  const without = (except: Except = []) => {
+    const listed = new Set(except.map(({ due, id }) => `${id} ${due}`))
+    return (row: MemoryRow) => !listed.has(`${row.id} ${row.due}`)
+  }
+
   const until = (instants: ReadonlyArray<number>, now: number) =>
     instants.length === 0 ? Option.none() : Option.some(Duration.millis(Math.min(...instants) - now))
 
   const repository: DueRepository = {
     kind: "status-transition",
     channel: channels.statusTransitions,
-    look: (from) =>
+    look: (from, except) =>
       call("look", (now) => {
-        const due = unpaused(pending(undefined))
-          .map((row) => row.due)
-          .filter((due) => due >= (from ?? Number.NEGATIVE_INFINITY))
+        const fresh = unpaused(pending(undefined)).filter((row) => row.due >= (from ?? Number.NEGATIVE_INFINITY))
+        const due = ({ due }: MemoryRow) => due
         return Effect.succeed({
-          fresh: until(due, now),
+          fresh: until(fresh.filter(without(except)).map(due), now),
           retry: until(
             unpaused(pending("retry")).map((row) => row.retryAt),
             now
           ),
           stalled: schedule.stalled,
           paused: schedule.paused,
-          from: Math.min(...due, now),
+          from: Math.min(...fresh.map(due), now),
           now
         })
       }),
-    applyDue: (limit, from) =>
+    applyDue: (limit, from, except) =>
       call("applyDue", (now) =>
         apply(
           pending(undefined)
             .filter((row) => row.due <= now && row.due >= (from ?? Number.NEGATIVE_INFINITY))
+            .filter(without(except))
             .slice(0, limit),
           now
         )
@@ -146,11 +154,12 @@ const make = (): MemorySchedule["Service"] => {
           now
         )
       ),
-    listDue: (limit) =>
+    listDue: (limit, except, from) =>
       call("listDue", (now) =>
         Effect.succeed(
           pending(undefined)
-            .filter((row) => row.due <= now)
+            .filter((row) => row.due <= now && row.due >= (from ?? Number.NEGATIVE_INFINITY))
+            .filter(without(except))
             .slice(0, limit)
             .map(reference)
         )
@@ -164,7 +173,7 @@ const make = (): MemorySchedule["Service"] => {
             .map(reference)
         )
       ),
-    recordFailure: (wanted, failure, maxAttempts) =>
+    recordFailure: (wanted, failure, maxAttempts, certain = true) =>
       call("recordFailure", (now) =>
         Effect.succeed(
           Option.map(
@@ -173,9 +182,11 @@ const make = (): MemorySchedule["Service"] => {
               (row) => !locked.has(row.id) && (row.hold === undefined || (row.hold === "retry" && row.retryAt <= now))
             ),
             (row) => {
-              row.attempts += 1
+              const counted = certain || row.hold === undefined || appliedAt > row.failedAt
+              if (counted) row.attempts += 1
               const parked = row.attempts >= maxAttempts
               row.hold = parked ? "parked" : "retry"
+              row.failedAt = now
               row.retryAt = now + Duration.toMillis(pauseAfter(row.attempts))
               if (parked) deadLetters.push({ ...failure, source_id: row.id, attempts: row.attempts })
               return {
@@ -183,6 +194,7 @@ const make = (): MemorySchedule["Service"] => {
                 target: "IN_PROGRESS",
                 due_at: wanted.due,
                 attempts: row.attempts,
+                counted,
                 parked,
                 planned_in: null
               }
@@ -190,17 +202,19 @@ const make = (): MemorySchedule["Service"] => {
           )
         )
       ),
-    findLeft: (overdueFor, from) =>
+    findLeft: (overdueFor, from, except) =>
       call("findLeft", (now) =>
         Effect.succeed(
           Option.map(
             Option.fromNullishOr(
-              pending(undefined).find(
-                ({ due, id }) =>
-                  due <= now - Duration.toMillis(overdueFor) &&
-                  due >= (from ?? Number.NEGATIVE_INFINITY) &&
-                  !locked.has(id)
-              )
+              pending(undefined)
+                .filter(without(except))
+                .find(
+                  ({ due, id }) =>
+                    due <= now - Duration.toMillis(overdueFor) &&
+                    due >= (from ?? Number.NEGATIVE_INFINITY) &&
+                    !locked.has(id)
+                )
             ),
             (row) => ({ ...reference(row), game_id: row.game_id, target: "IN_PROGRESS" })
           )
@@ -229,6 +243,7 @@ const make = (): MemorySchedule["Service"] => {
           done: false,
           hold: undefined,
           attempts: 0,
+          failedAt: 0,
           retryAt: 0
         })
       })

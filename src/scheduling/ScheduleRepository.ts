@@ -9,9 +9,9 @@ import { SqlClient, type SqlError, type Statement } from "effect/sql"
 import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import type { Channel } from "../postgres/channels.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
-import { nextTry } from "../postgres/nextTry.ts"
+import { nextTry, pauseAfter } from "../postgres/nextTry.ts"
 import { isPaused } from "../postgres/pauses.ts"
-import type { DueRepository, DueRow, FailedRow, From, LeftRow, Processed } from "./DueRepository.ts"
+import type { DueRepository, DueRow, Except, FailedRow, From, LeftRow, Processed } from "./DueRepository.ts"
 
 export interface ScheduleTable {
   readonly kind: ScheduleKind
@@ -51,39 +51,51 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
   const table = sql(options.table)
   const due = sql(options.due)
   const done = sql(options.done)
-  const fresh = sql`${done} = FALSE AND hold IS NULL`
-  const retrying = sql`${done} = FALSE AND hold = 'retry'`
+  const fresh = sql`row.${done} = FALSE AND row.hold IS NULL`
+  const retrying = sql`row.${done} = FALSE AND row.hold = 'retry'`
   const paused = isPaused(sql, options.kind)
+
+  const unlisted = (except: Except) =>
+    except.length === 0
+      ? sql``
+      : sql`AND (row.id, row.${due}) NOT IN (
+          SELECT * FROM unnest(${except.map((row) => row.id)}::uuid[], ${except.map((row) => row.due)}::timestamptz[]))`
 
   const millisUntil = (instant: Statement.Fragment) =>
     sql`(extract(epoch FROM (${instant}) - clock_timestamp()) * 1000)::float8`
 
-  const look = Effect.fn("ScheduleRepository.look")((from: From) =>
+  const untilFresh = (from: From, except: Except) =>
+    millisUntil(sql`
+      SELECT row.${due} FROM ${table} AS row
+      WHERE NOT ${paused} AND ${fresh} AND row.${due} >= ${bound(from)}::timestamptz ${unlisted(except)}
+      ORDER BY row.${due} LIMIT 1`)
+
+  const look = Effect.fn("ScheduleRepository.look")((from: From, except: Except) =>
     Effect.map(
       sql<{
         readonly fresh: number | null
+        readonly listed?: number | null
         readonly retry: number | null
         readonly stalled: boolean
         readonly paused: boolean
         readonly now: number
       }>`
         SELECT
+          ${untilFresh(from, except)} AS fresh,
+          ${except.length === 0 ? sql`` : sql`${untilFresh(from, [])} AS listed,`}
           ${millisUntil(sql`
-            SELECT ${due} FROM ${table} WHERE NOT ${paused} AND ${fresh} AND ${due} >= ${bound(from)}::timestamptz
-            ORDER BY ${due} LIMIT 1`)} AS fresh,
-          ${millisUntil(sql`
-            SELECT retry_at FROM ${table} WHERE NOT ${paused} AND ${retrying} ORDER BY retry_at LIMIT 1`)} AS retry,
+            SELECT retry_at FROM ${table} AS row WHERE NOT ${paused} AND ${retrying} ORDER BY retry_at LIMIT 1`)} AS retry,
           ${options.waits ? sql`EXISTS (SELECT FROM ${table} WHERE ${done} = FALSE AND hold = 'waiting')` : sql`FALSE`} AS stalled,
           ${paused} AS paused,
           (extract(epoch FROM statement_timestamp()) * 1000)::float8 AS now`,
       ([row]) => {
-        const { fresh = null, now = 0, paused = false, retry = null, stalled = false } = row ?? {}
+        const { fresh = null, listed = fresh, now = 0, paused = false, retry = null, stalled = false } = row ?? {}
         return {
           fresh: Option.map(Option.fromNullOr(fresh), Duration.millis),
           retry: Option.map(Option.fromNullOr(retry), Duration.millis),
           stalled,
           paused,
-          from: now + Math.min(fresh ?? 0, 0) - margin,
+          from: now + Math.min(listed ?? 0, 0) - margin,
           now
         }
       }
@@ -93,9 +105,9 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
   const apply = (condition: Statement.Fragment, limit: number) =>
     options.apply(sql`NOT ${paused} AND ${condition}`, limit)
 
-  const applyDue = Effect.fn("ScheduleRepository.applyDue")((limit: number, from: From) =>
+  const applyDue = Effect.fn("ScheduleRepository.applyDue")((limit: number, from: From, except: Except) =>
     apply(
-      sql`row.${done} = FALSE AND row.hold IS NULL AND row.${due} <= now() AND row.${due} >= ${bound(from)}::timestamptz`,
+      sql`${fresh} AND row.${due} <= now() AND row.${due} >= ${bound(from)}::timestamptz ${unlisted(except)}`,
       limit
     )
   )
@@ -110,49 +122,57 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
   )
 
   const listDue = Effect.fn("ScheduleRepository.listDue")(
-    (limit: number) => sql<DueRow>`
-      SELECT id, ${due}::text AS due FROM ${table}
-      WHERE ${fresh} AND ${due} <= now()
-      ORDER BY ${due} LIMIT ${limit}`
+    (limit: number, except: Except, from: From) => sql<DueRow>`
+      SELECT row.id, row.${due}::text AS due FROM ${table} AS row
+      WHERE ${fresh} AND row.${due} <= now() AND row.${due} >= ${bound(from)}::timestamptz ${unlisted(except)}
+      ORDER BY row.${due} LIMIT ${limit}`
   )
 
   const listRetries = Effect.fn("ScheduleRepository.listRetries")(
     (limit: number) => sql<DueRow>`
-      SELECT id, ${due}::text AS due FROM ${table}
+      SELECT row.id, row.${due}::text AS due FROM ${table} AS row
       WHERE ${retrying} AND retry_at <= now()
       ORDER BY retry_at LIMIT ${limit}`
   )
 
-  const findLeft = Effect.fn("ScheduleRepository.findLeft")((overdueFor: Duration.Duration, from: From) =>
-    Effect.map(
-      sql<LeftRow>`
+  const findLeft = Effect.fn("ScheduleRepository.findLeft")(
+    (overdueFor: Duration.Duration, from: From, except: Except) =>
+      Effect.map(
+        sql<LeftRow>`
         SELECT row.id, row.game_id, row.${sql(options.target)}::text AS target, row.${due}::text AS due
         FROM ${table} AS row
         JOIN game_sessions AS game ON game.id = row.game_id
-        WHERE row.${done} = FALSE AND row.hold IS NULL
+        WHERE ${fresh}
           AND row.${due} <= now() - ${Duration.toSeconds(overdueFor)}::float8 * interval '1 second'
-          AND row.${due} >= ${bound(from)}::timestamptz
+          AND row.${due} >= ${bound(from)}::timestamptz ${unlisted(except)}
         ORDER BY row.${due}
         LIMIT 1
         FOR NO KEY UPDATE OF row, game SKIP LOCKED`,
-      (rows) => Option.fromNullishOr(rows[0])
-    )
+        (rows) => Option.fromNullishOr(rows[0])
+      )
   )
 
+  const tries = sql`(row.attempts + claimed.counted::int)`
+
   const recordFailure: DueRepository["recordFailure"] = Effect.fn("ScheduleRepository.recordFailure")(
-    (row, failure, maxAttempts) =>
+    (row, failure, maxAttempts, certain = true) =>
       Effect.map(
         sql<FailedRow>`
           WITH claimed AS (
-            SELECT id FROM ${table}
-            WHERE id = ${row.id} AND ${due} = ${row.due}::timestamptz
+            SELECT row.id, ${certain}::boolean OR row.hold IS NULL OR EXISTS (
+              SELECT FROM ledger
+              WHERE recorded_at > row.retry_at - ${pauseAfter(sql, sql`row.attempts`)}
+                AND kind = ${options.kind} AND outcomes && ARRAY['applied', 'sent']
+            ) AS counted
+            FROM ${table} AS row
+            WHERE row.id = ${row.id} AND row.${due} = ${row.due}::timestamptz
               AND (${fresh} OR (${retrying} AND retry_at <= now()))
             FOR NO KEY UPDATE SKIP LOCKED
           ), failed AS (
             UPDATE ${table} AS row
-            SET attempts = attempts + 1,
-                hold = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN 'parked' ELSE 'retry' END,
-                retry_at = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN NULL ELSE ${nextTry(sql)} END
+            SET attempts = ${tries},
+                hold = CASE WHEN ${tries} >= ${maxAttempts}::int THEN 'parked' ELSE 'retry' END,
+                retry_at = CASE WHEN ${tries} >= ${maxAttempts}::int THEN NULL ELSE ${nextTry(sql, tries)} END
             FROM claimed
             WHERE row.id = claimed.id
             RETURNING row.*
@@ -162,9 +182,10 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
             FROM failed
             WHERE hold = 'parked'
           )
-          SELECT game_id, ${sql(options.target)}::text AS target, ${due}::text AS due_at, attempts,
+          SELECT game_id, ${sql(options.target)}::text AS target, ${due}::text AS due_at, attempts, counted,
                  hold = 'parked' AS parked, traceparent AS planned_in
-          FROM failed`,
+          FROM failed
+          JOIN claimed USING (id)`,
         (rows) => Option.fromNullishOr(rows[0])
       )
   )
@@ -172,13 +193,13 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
   return {
     kind: options.kind,
     channel: options.channel,
-    look: (from) => answered(look(from)),
-    applyDue: (limit, from) => answered(applyDue(limit, from)),
+    look: (from, except = []) => answered(look(from, except)),
+    applyDue: (limit, from, except = []) => answered(applyDue(limit, from, except)),
     applyThese: (rows) => answered(applyThese(rows)),
-    listDue: (limit) => answered(listDue(limit)),
+    listDue: (limit, except = [], from) => answered(listDue(limit, except, from)),
     listRetries: (limit) => answered(listRetries(limit)),
-    recordFailure: (row, failure, maxAttempts) => answered(recordFailure(row, failure, maxAttempts)),
-    findLeft: (overdueFor, from) => answered(findLeft(overdueFor, from)),
+    recordFailure: (row, failure, maxAttempts, certain) => answered(recordFailure(row, failure, maxAttempts, certain)),
+    findLeft: (overdueFor, from, except = []) => answered(findLeft(overdueFor, from, except)),
     releaseStalled: answered(options.releaseStalled)
   }
 })

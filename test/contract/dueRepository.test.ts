@@ -7,7 +7,7 @@ import type { DueRepository } from "../../src/scheduling/DueRepository.ts"
 import { MemorySchedule } from "../../src/scheduling/MemoryDueRepository.ts"
 import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
-import { insertGame, insertReminder, insertTransition } from "../support/games.ts"
+import { eventually, insertGame, insertReminder, insertTransition } from "../support/games.ts"
 import { TestDatabase } from "../support/TestDatabase.ts"
 
 const first = <A>(rows: ReadonlyArray<A>): A => Option.getOrThrow(Option.fromNullishOr(rows[0]))
@@ -188,6 +188,56 @@ const suite = <R, E>(name: string, make: Effect.Effect<Harness, E, R>, layer: La
           assert.deepStrictEqual(retries, [row])
           assert.strictEqual((yield* repository.applyThese(retries)).length, 1)
           assert.isTrue(yield* isDone(id))
+        })
+      )
+    )
+
+    it.live("passes over the rows that it is told to, as they were read", () =>
+      run(({ add, isDone, repository }) =>
+        Effect.gen(function* () {
+          const ids = [yield* add(-30_000), yield* add(-20_000), yield* add(3_600_000)]
+          const due = yield* repository.listDue(10)
+          assert.deepStrictEqual(yield* repository.listDue(10, due), [])
+          assert.deepStrictEqual(yield* repository.listDue(10, due.slice(1)), due.slice(0, 1))
+          const { now } = yield* repository.look(undefined)
+          assert.deepStrictEqual(yield* repository.listDue(10, [], now - 25_000), due.slice(1))
+          const { fresh, from } = yield* repository.look(undefined, due)
+          assert.isAbove(Duration.toMinutes(Option.getOrThrow(fresh)), 50)
+          const left = (except: typeof due) => repository.findLeft(Duration.seconds(10), undefined, except)
+          assert.isTrue(Option.isNone(yield* left(due)))
+          assert.strictEqual(Option.getOrThrow(yield* left(due.slice(0, 1))).id, ids[1])
+          assert.deepStrictEqual(yield* repository.applyDue(10, undefined, due), [])
+          const moved = due.map((row) => ({ ...row, due: name === "in memory" ? "1" : "2001-01-01 00:00:00+00" }))
+          assert.deepStrictEqual(yield* repository.listDue(10, moved), due)
+          // They are still before where the next look begins.
+          assert.strictEqual((yield* repository.applyDue(10, from)).length, 2)
+          assert.isFalse(yield* isDone(ids[2] ?? ""))
+        })
+      )
+    )
+
+    it.live("counts a failure that may be the server's if another row took effect since the one before", () =>
+      run(({ add, isDone, repository }) =>
+        Effect.gen(function* () {
+          const before = yield* add(-2000)
+          yield* repository.applyDue(1, undefined)
+          assert.isTrue(yield* isDone(before))
+          yield* add(-1000)
+          const row = first(yield* repository.listDue(1))
+          // Of those that fail for the first time somebody else must know.
+          assert.isTrue(Option.getOrThrow(yield* repository.recordFailure(row, failure, 3, false)).counted)
+          const fails = Effect.andThen(
+            eventually(repository.listRetries(1), (rows) => rows.length > 0),
+            Effect.map(repository.recordFailure(row, failure, 3, false), Option.getOrThrow)
+          )
+          const { attempts, counted, parked } = yield* fails
+          assert.deepStrictEqual({ attempts, counted, parked }, { attempts: 1, counted: false, parked: false })
+          const { retry } = yield* repository.look(undefined)
+          assert.isAtMost(Duration.toMillis(Option.getOrThrow(retry)), 500)
+          yield* add(-1000)
+          yield* repository.applyDue(1, undefined)
+          const next = yield* fails
+          assert.deepStrictEqual([next.attempts, next.counted], [2, true])
         })
       )
     )

@@ -270,10 +270,34 @@ describe("the engine", () => {
       yield* Effect.forkScoped(engine)
       yield* started(others)
       const letters = sql<object>`SELECT error, message, attempts FROM dead_letters WHERE game_id = ${bad}`
-      assert.deepStrictEqual(yield* eventually(letters, (rows) => rows.length > 0), [
+      // Others show that the privilege is missing for this game alone.
+      const givenUp = Effect.tap(letters, (rows) =>
+        rows.length > 0 ? Effect.void : Effect.flatMap(planDue(["fine"]), started)
+      )
+      assert.deepStrictEqual(yield* eventually(givenUp, (rows) => rows.length > 0), [
         { error: "AuthorizationError", message: "this game is refused", attempts: 3 }
       ])
     }).pipe(Effect.provide(engineLayer({ maxAttempts: 3 })))
+  )
+
+  it.live.each(["53100", "42501", "55P03"])(
+    "tries a game that failed with %s again and again, and counts no attempt while nobody else goes through",
+    (state) =>
+      Effect.gen(function* () {
+        yield* refuseGames({ ...poison, state })
+        const [bad = "", good = ""] = yield* planDue(["poison", "fine"])
+        const failures = Effect.map(
+          Metric.value(Metric.withAttributes(Metrics.scheduleRows, { kind: "status-transition", outcome: "failed" })),
+          ({ count }) => count
+        )
+        const before = yield* failures
+        yield* Effect.forkScoped(engine)
+        yield* started([good])
+        yield* eventually(failures, (count) => count >= before + 4)
+        assert.deepInclude(yield* startOf(bad), { attempts: 1, hold: "retry" })
+        yield* acceptGames
+        yield* started([bad])
+      }).pipe(Effect.provide(engineLayer({ maxAttempts: 2 })))
   )
 
   it.live.each(["53100", "42501", "40001", "57014"])(
@@ -314,10 +338,10 @@ describe("the engine", () => {
         })
       const loop: DueRepository = {
         ...repository,
-        applyDue: (limit, from) => counted(limit, repository.applyDue(limit, from)),
+        applyDue: (limit, from, except) => counted(limit, repository.applyDue(limit, from, except)),
         applyThese: (rows) => counted(rows.length, repository.applyThese(rows)),
-        listDue: (limit) => counted(0, repository.listDue(limit)),
-        recordFailure: (row, failure, maxAttempts) => counted(0, repository.recordFailure(row, failure, maxAttempts))
+        listDue: (limit, except) => counted(0, repository.listDue(limit, except)),
+        recordFailure: (...failure) => counted(0, repository.recordFailure(...failure))
       }
       yield* Effect.forkScoped(runLoop(loop))
       yield* started(ids.filter((id) => !bad.includes(id)))

@@ -243,6 +243,13 @@ const fill = Effect.fnUntraced(function* (first: string) {
         INSERT INTO pauses (kind, paused_at, paused_by, resumed_at)
         SELECT kind, now() - n * interval '1 hour', 'an operator', now() - n * interval '1 hour' + interval '1 minute'
         FROM generate_series(1, ${pauses}::int) AS n CROSS JOIN (VALUES ('status-transition'), ('notification')) AS of (kind)`
+      // A batch every ten seconds.
+      yield* sql`
+        INSERT INTO ledger (recorded_at, replica, kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids)
+        SELECT now() - n * interval '10 seconds', 'a replica', kind, ARRAY[gen_random_uuid()], ARRAY[gen_random_uuid()],
+          ARRAY['IN_PROGRESS'], ARRAY[now()], ARRAY['superseded'], ARRAY[0], ARRAY[gen_random_uuid()]
+        FROM generate_series(1, 20000) AS n
+        CROSS JOIN (VALUES ('status-transition'), ('notification')) AS kinds (kind)`
       yield* sql`
         UPDATE outbox SET attempts = 1, retry_at = now() + (id % 2) * interval '20 seconds'
         WHERE id IN (SELECT id FROM outbox ORDER BY id LIMIT 200)`
@@ -491,6 +498,10 @@ function statements(
         const failure = { error: "ConstraintError", message: "refused" }
         yield* assertReads(4, due.recordFailure(row, failure, 8))
         yield* assertReads(4, due.recordFailure(row, failure, 1))
+        const [retry] = yield* due.listRetries(1)
+        assert.isDefined(retry)
+        // It failed a while ago, so a few batches of since then are asked.
+        yield* assertReads(20, due.recordFailure(retry, failure, 8, false))
       })
     )
   }

@@ -10,6 +10,7 @@ import {
   interleavings,
   plans,
   repositories,
+  suspects,
   tables,
   triggers
 } from "./files.ts"
@@ -68,7 +69,7 @@ export const claiming: ReadonlyArray<Protection> = [
         file: repositories.schedule,
         find: claim,
         put:
-          "Effect.andThen(sql`UPDATE ${table} SET hold = 'parked' WHERE ${fresh} AND ${due} <= now()`, Effect.delay(\n" +
+          "Effect.andThen(sql`UPDATE ${table} AS row SET hold = 'parked' WHERE ${fresh} AND row.${due} <= now()`, Effect.delay(\n" +
           "options.apply(sql`row.${done} = FALSE AND row.hold = 'parked' AND row.${due} <= now()`, limit), 300))"
       }
     ],
@@ -80,8 +81,8 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: repositories.schedule,
-        find: "hold = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN 'parked' ELSE 'retry' END,",
-        put: "hold = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN 'parked' END,"
+        find: "hold = CASE WHEN ${tries} >= ${maxAttempts}::int THEN 'parked' ELSE 'retry' END,",
+        put: "hold = CASE WHEN ${tries} >= ${maxAttempts}::int THEN 'parked' END,"
       }
     ],
     caughtBy: {
@@ -96,9 +97,9 @@ export const claiming: ReadonlyArray<Protection> = [
     name: "a batch that fails is split until the culprit stands alone",
     takenOut: [
       {
-        file: dueLoop.source,
-        find: "return yield* blame(yield* applyParts(rows))",
-        put: "return yield* blame({ handled: 0, failed: rows.map((row) => ({ row, error })) })"
+        file: suspects,
+        find: "else cut(rows, search)",
+        put: "else for (const row of rows) search.culprits.push({ row, error: result.failure })"
       }
     ],
     caughtBy: {
@@ -110,12 +111,24 @@ export const claiming: ReadonlyArray<Protection> = [
   },
   {
     pitfalls: [20],
+    name: "others have their turn while a batch that failed is looked through",
+    takenOut: [
+      {
+        file: dueLoop.source,
+        find: "(yield* uptimeMillis) + Duration.toMillis(searchShare)",
+        put: "(yield* uptimeMillis) + 1e9"
+      }
+    ],
+    caughtBy: { [dueLoop.test]: ["lets others have their turn while it looks through a batch that failed"] }
+  },
+  {
+    pitfalls: [20],
     name: "a row that fails again and again becomes a dead letter",
     takenOut: [
       {
         file: repositories.schedule,
-        find: "hold = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN 'parked' ELSE 'retry' END,",
-        put: "hold = CASE WHEN attempts + 1 >= ${maxAttempts}::int THEN 'retry' ELSE 'retry' END,"
+        find: "hold = CASE WHEN ${tries} >= ${maxAttempts}::int THEN 'parked' ELSE 'retry' END,",
+        put: "hold = CASE WHEN ${tries} >= ${maxAttempts}::int THEN 'retry' ELSE 'retry' END,"
       }
     ],
     caughtBy: {
@@ -226,8 +239,8 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: dueLoop.source,
-        find: "Effect.catchIf(isAboutRows, applyFailed)",
-        put: "Effect.catchIf(() => false, applyFailed)"
+        find: "Effect.catchIf(isAboutRows, (error) => suspect(error, limit, from))",
+        put: "Effect.catchIf(() => false, (error) => suspect(error, limit, from))"
       }
     ],
     caughtBy: {
@@ -301,8 +314,8 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: repositories.schedule,
-        find: "row.${due} <= now() AND row.${due} >= ",
-        put: "row.${due} <= clock_timestamp() AND row.${due} >= "
+        find: "sql`${fresh} AND row.${due} <= now() AND row.${due} >= ",
+        put: "sql`${fresh} AND row.${due} <= clock_timestamp() AND row.${due} >= "
       }
     ],
     caughtBy: {

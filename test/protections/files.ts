@@ -14,6 +14,7 @@ export const repositories = {
   notifications: "src/scheduling/NotificationRepository.ts",
   outbox: "src/outbox/OutboxRepository.ts"
 }
+export const suspects = "src/scheduling/suspects.ts"
 export const session = "src/postgres/Session.ts"
 export const database = "src/postgres/Database.ts"
 export const link = "src/messaging/link.ts"
@@ -24,14 +25,14 @@ export const engine = "test/integration/engine.test.ts"
 export const health = "test/observability/Health.test.ts"
 export const interleavings = "test/integration/interleavings.test.ts"
 export const outages = "test/integration/outages.test.ts"
-export const outboxRepository = "test/contract/outboxRepository.test.ts"
 export const plans = "test/integration/plans.test.ts"
+export const outboxRepository = "test/contract/outboxRepository.test.ts"
 export const publisher = "test/messaging/RabbitPublisher.integration.test.ts"
 export const service = "test/end-to-end/service.test.ts"
 
 /** How the schedules' common code claims a batch. */
 export const claim =
   "apply(\n" +
-  "      sql`row.${done} = FALSE AND row.hold IS NULL AND row.${due} <= now() AND row.${due} >= ${bound(from)}::timestamptz`,\n" +
+  "      sql`${fresh} AND row.${due} <= now() AND row.${due} >= ${bound(from)}::timestamptz ${unlisted(except)}`,\n" +
   "      limit\n" +
   "    )"

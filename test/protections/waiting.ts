@@ -61,13 +61,13 @@ export const waiting: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: repositories.schedule,
-        find: "row.${due} <= now() AND row.${due} >= ",
-        put: "row.${due} <= now() + interval '10 seconds' AND row.${due} >= "
+        find: "sql`${fresh} AND row.${due} <= now() AND row.${due} >= ",
+        put: "sql`${fresh} AND row.${due} <= now() + interval '10 seconds' AND row.${due} >= "
       },
       {
         file: repositories.schedule,
-        find: "ORDER BY ${due} LIMIT 1`)} AS fresh",
-        put: "ORDER BY ${due} LIMIT 1`)} - 10000 AS fresh"
+        find: "${untilFresh(from, except)} AS fresh",
+        put: "${untilFresh(from, except)} - 10000 AS fresh"
       }
     ],
     caughtBy: { [engine]: ["starts a game at its time, not before, and tells of it"] }
@@ -220,13 +220,13 @@ export const waiting: ReadonlyArray<Protection> = [
       },
       {
         file: repositories.schedule,
-        find: "((from: From) =>\n    Effect.map(\n      sql<{",
-        put: "((from: From) =>\n    Effect.map(\n      Effect.flatMap(Clock.currentTimeMillis, (clock) => sql<{"
+        find: "((from: From, except: Except) =>\n    Effect.map(\n      sql<{",
+        put: "((from: From, except: Except) =>\n    Effect.map(\n      Effect.flatMap(Clock.currentTimeMillis, (clock) => sql<{"
       },
       {
         file: repositories.schedule,
-        find: "ORDER BY ${due} LIMIT 1`)} AS fresh",
-        put: "ORDER BY ${due} LIMIT 1`)}\n- ${clock}::float8 + extract(epoch FROM clock_timestamp())::float8 * 1000 AS fresh"
+        find: "${untilFresh(from, except)} AS fresh",
+        put: "${untilFresh(from, except)}\n- ${clock}::float8 + extract(epoch FROM clock_timestamp())::float8 * 1000 AS fresh"
       },
       { file: repositories.schedule, find: "AS now`,\n", put: "AS now`),\n" }
     ],

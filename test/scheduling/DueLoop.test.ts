@@ -199,6 +199,25 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect(
+    "finds the one that cannot be applied among those that come due during a backlog, and applies the others",
+    () =>
+      Effect.gen(function* () {
+        const schedule = yield* MemorySchedule
+        for (let n = 0; n < 9000; n++) yield* schedule.add(`overdue ${n}`, Duration.seconds(-10))
+        for (let n = 0; n < 8; n++) yield* schedule.add(`prompt ${n}`, Duration.zero)
+        schedule.poison.add("prompt 3")
+        const loop = yield* started
+        schedule.onCall = (method) => (method.startsWith("apply") ? TestClock.adjust(Duration.millis(5)) : Effect.void)
+        const prompt = Array.from({ length: 8 }, (_, n) => `prompt ${n}`).filter((id) => !schedule.poison.has(id))
+        while (!prompt.every((id) => loop.isDone(id))) yield* Effect.yieldNow
+        const overdue = [...schedule.rows.values()].filter(({ done, id }) => id.startsWith("overdue") && done)
+        assert.isAtMost(overdue.length, 6000)
+        yield* loop.rests
+        assert.strictEqual(schedule.rows.get("prompt 3")?.attempts, 1)
+      }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("signals to the relay after a failure that may have been a commit, once nothing is due any more", () =>
     Effect.gen(function* () {
       const loop = yield* started
@@ -447,6 +466,81 @@ describe("DueLoop", () => {
       assert.deepStrictEqual(undone, ["row-3", "row-77", "row-78", "row-199"])
       const attempts = [...schedule.rows.values()].map((row) => row.attempts)
       assert.strictEqual(Math.max(...attempts), 1)
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("lets others have their turn while it looks through a batch that failed", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      for (let index = 0; index < 1000; index++) yield* schedule.add(`row-${index}`, Duration.zero)
+      for (let index = 0; index < 1000; index += 10) schedule.poison.add(`row-${index}`)
+      const loop = yield* started
+      let parts = 0
+      let until = 0
+      schedule.onCall = (method) =>
+        Effect.gen(function* () {
+          if (method !== "applyThese") return
+          if (++parts === 1) for (let n = 0; n < 1500; n++) yield* schedule.add(`other-${n}`, Duration.zero)
+          // As every statement takes its time.
+          yield* TestClock.adjust(Duration.millis(5))
+          if (!loop.isDone("other-1499")) until = parts
+        })
+      yield* loop.notify
+      while (!loop.isDone("other-1499")) yield* Effect.yieldNow
+      assert.isAtMost(until, 20)
+      while ([...schedule.rows.values()].some(({ done, hold }) => !done && hold === undefined)) yield* Effect.yieldNow
+      assert.isAbove(parts, 100)
+      const resting = [...schedule.rows.values()].filter(({ hold }) => hold === "retry").map(({ id }) => id)
+      assert.sameMembers(resting, [...schedule.poison])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("takes no more rows under suspicion than a few batches, and gets through all the same", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      for (let index = 0; index < 12_000; index++) {
+        yield* schedule.add(`row-${index}`, Duration.millis(index / 1000))
+        if (index % 250 === 7) schedule.poison.add(`row-${index}`)
+      }
+      yield* TestClock.adjust(Duration.seconds(1))
+      const { repository } = schedule
+      let most = 0
+      const watched: typeof repository = {
+        ...repository,
+        applyDue: (limit, from, except = []) => {
+          most = Math.max(most, except.length)
+          return repository.applyDue(limit, from, except)
+        }
+      }
+      yield* Effect.forkScoped(run(watched))
+      while ([...schedule.rows.values()].some(({ done, hold }) => !done && hold === undefined)) yield* Effect.yieldNow
+      assert.isAtMost(most, 5000)
+      assert.isAbove(most, 1000)
+      const resting = [...schedule.rows.values()].filter(({ hold }) => hold === "retry").map(({ id }) => id)
+      assert.sameMembers(resting, [...schedule.poison])
+    }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("counts no attempt of a row that rests while nobody else goes through and the server may be at fault", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      schedule.refusal = "53100"
+      schedule.poison.add("bad")
+      for (const id of ["bad", "good"]) yield* schedule.add(id, Duration.zero)
+      yield* started
+      const attempts = () => schedule.rows.get("bad")?.attempts
+      yield* TestClock.adjust(Duration.minutes(10))
+      assert.deepStrictEqual([attempts(), schedule.deadLetters], [1, []])
+      yield* schedule.add("another", Duration.seconds(10))
+      yield* TestClock.adjust(Duration.minutes(10))
+      assert.deepStrictEqual([attempts(), schedule.deadLetters], [2, []])
+      // One that is a row's own for certain needs nobody else.
+      schedule.refusal = "23514"
+      yield* TestClock.adjust(Duration.minutes(10))
+      assert.deepStrictEqual(
+        schedule.deadLetters.map(({ attempts, source_id }) => [source_id, attempts]),
+        [["bad", 8]]
+      )
     }).pipe(Effect.provide(layer()))
   )
 
