@@ -16,6 +16,7 @@ import { describe, runScenario } from "./runScenario.ts"
 import type { Scenario } from "./Scenario.ts"
 import { api } from "./scenarios/api.ts"
 import { burst } from "./scenarios/burst.ts"
+import { culprits } from "./scenarios/culprits.ts"
 import { idle } from "./scenarios/idle.ts"
 import { lateness } from "./scenarios/lateness.ts"
 import { scale } from "./scenarios/scale.ts"
@@ -24,7 +25,7 @@ import { Servers } from "./Servers.ts"
 import { judgeAll } from "./targets.ts"
 
 /** In the order in which they run. */
-const scenarios: ReadonlyArray<Scenario> = [startup, lateness, burst, scale, idle, api]
+const scenarios: ReadonlyArray<Scenario> = [startup, lateness, burst, culprits, scale, idle, api]
 
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url))
 
