@@ -103,6 +103,23 @@ const Publish = Schema.TaggedStruct("Publish", { engine: Engine, refused: Schema
 const Pause = Schema.TaggedStruct("Pause", { kind: Kind })
 const Resume = Schema.TaggedStruct("Resume", { kind: Kind })
 
+/** The engines try a game in vain until one of them has given it up: {@link Poison} and a loop of each kind. */
+const GiveUp = Schema.TaggedStruct("GiveUp", { slot })
+
+/** The same commands with fewer choices: what they do is rare among all. */
+const narrow = {
+  /** Of a game that is due. */
+  CreateDue: Schema.Struct({ ...Create.fields, startsIn: int(-1, 0) }),
+  /** Of one that is far enough ahead for its reminder, which is its third row. */
+  CreateAhead: Schema.Struct({ ...Create.fields, startsIn: int(3, 5), reminders: Schema.Tuple([int(1, 2)]) }),
+  MarkReminder: Schema.Struct({ ...MarkRow.fields, which: Schema.Literal(2), done: Schema.Literal(true) }),
+  MarkDone: Schema.Struct({ ...MarkRow.fields, done: Schema.Literal(true) }),
+  Stretch: Schema.TaggedStruct("Edit", { slot, duration: int(0, 3) }),
+  Move: Schema.TaggedStruct("Edit", { slot, startsIn: inSteps }),
+  Overtake: Schema.Struct({ ...UpdateGame.fields, status: Schema.Literals(["IN_PROGRESS", "COMPLETED", "CANCELLED"]) }),
+  Replay: Schema.Struct({ ...Settle.fields, verb: Schema.Literal("replay") })
+}
+
 /** What there is in every history. */
 const always = [Create, Create, Pass, Pass] as const
 /** What clients do. */
@@ -111,13 +128,38 @@ const clients = [Repeat, Edit, Edit, Edit, EditNothing, SetStatus, SetStatus, Ca
 const writers = [InsertGame, InsertGame, InsertRow, MoveRow, MarkRow, MarkRow, DeleteRow, UpdateGame, Backfill] as const
 /** What happens to what cannot be done. */
 const failures = [Poison, Poison, Cure, Settle, Settle, MoveRow, DeleteRow, UpdateGame] as const
+/** What was given up meets a change of its game by another application. */
+const overtaking = [narrow.Overtake, narrow.Overtake, narrow.Replay, narrow.Replay, MoveRow] as const
+/** What was given up meets a change of its game by a client. */
+const moving = [narrow.Move, narrow.Move, narrow.Stretch, Edit, DeleteRow, Settle] as const
+/** A change by a client meets rows that another application has marked as done. */
+const marking = [
+  narrow.MarkReminder,
+  narrow.MarkReminder,
+  narrow.MarkDone,
+  narrow.Stretch,
+  narrow.Stretch,
+  narrow.Move,
+  Pass
+] as const
 /** What engines do when they are told. */
 const engines = [Claim, Claim, Claim, Drain, Drain, Publish] as const
 /** What operators do. */
 const operators = [Pause, Resume, Resume] as const
 
-const Command = Schema.Union([...always, ...clients, ...writers, ...failures, ...engines, ...operators, PassADay])
+const Command = Schema.Union([
+  ...always,
+  ...clients,
+  ...writers,
+  ...failures,
+  ...engines,
+  ...operators,
+  PassADay,
+  GiveUp
+])
 export type Command = typeof Command.Type
+/** What is played: {@link GiveUp} is played as what it is made of. */
+export type Step = Exclude<Command, { readonly _tag: "GiveUp" }>
 
 /** A command, and whether it happens at the same time as the one before. */
 export interface Move {
@@ -125,29 +167,66 @@ export interface Move {
   readonly together: boolean
 }
 
-/** Histories of few kinds of commands: those of a kind meet each other more often than among all. */
-const histories = (themes: Readonly<Record<string, Schema.Schema<Command>>>, longest: number) =>
-  Arbitrary.flatMap(Arbitrary.schema(Schema.Literals(Object.keys(themes))), (theme) =>
-    Arbitrary.array(
-      Arbitrary.all({
-        command: Arbitrary.schema(themes[theme] ?? Command),
-        together: Arbitrary.map(Arbitrary.schema(int(0, 5)), (n) => n > 3)
-      }),
-      { minLength: 1, maxLength: longest }
-    )
-  )
+/** Few kinds of commands, which meet each other more often than they do among all. */
+interface Theme {
+  /** What there is at first. */
+  readonly openings: ReadonlyArray<Schema.Schema<Command>>
+  readonly commands: Schema.Schema<Command>
+  /** Whether all of it is about one game; half of the histories are anyway. */
+  readonly alone: boolean
+}
 
-/** Longest histories of the two kinds. */
-export const longest = { steps: 40, live: 25 }
+const theme = (openings: Theme["openings"], ...commands: ReadonlyArray<Theme["commands"]>): Theme => ({
+  openings,
+  commands: Schema.Union(commands),
+  alone: false
+})
+const aboutOneGame = (...parts: Parameters<typeof theme>): Theme => ({ ...theme(...parts), alone: true })
+
+/** Parts of a history: their number makes it long, and each of them may shrink to nothing. */
+const partLength = 5
+
+/** Histories of one theme each. */
+const histories = (themes: Readonly<Record<string, Theme>>, longest: number) =>
+  Arbitrary.flatMap(Arbitrary.schema(Schema.Literals(Object.keys(themes))), (name) => {
+    const { alone, commands, openings } = themes[name] ?? theme([])
+    const move = Arbitrary.all({
+      command: Arbitrary.schema(commands),
+      together: Arbitrary.map(Arbitrary.schema(int(0, 5)), (n) => n > 3)
+    })
+    return Arbitrary.map(
+      Arbitrary.all({
+        inOneSlot: alone ? Arbitrary.Constant(true) : Arbitrary.schema(Schema.Boolean),
+        first: Arbitrary.all(openings.map((opening) => Arbitrary.schema(opening))),
+        parts: Arbitrary.all(
+          Array.from({ length: longest / partLength }, () => Arbitrary.array(move, { maxLength: partLength }))
+        )
+      }),
+      ({ first, inOneSlot, parts }): Array<Move> => {
+        const history = [...first.map((command) => ({ command, together: false })), ...parts.flat()]
+        return inOneSlot ? history.map((move) => ({ ...move, command: inFirstSlot(move.command) })) : history
+      }
+    )
+  })
+
+const inFirstSlot = (command: Command): Command => ("slot" in command ? { ...command, slot: 0 } : command)
+
+/** Longest histories of the two kinds, without what there is at first. */
+export const longest = { steps: 30, live: 25 }
+
+const Made = Schema.Union([Create, Create, InsertGame])
 
 /** Histories in which engines do a step when they are told. */
 export const stepHistories = histories(
   {
-    all: Command,
-    clients: Schema.Union([...always, ...clients, ...engines]),
-    writers: Schema.Union([...always, ...writers, ...engines, Edit, Edit]),
-    failures: Schema.Union([...always, ...failures, ...engines, Edit, SetStatus, InsertGame]),
-    operators: Schema.Union([...always, ...operators, ...engines, Edit, SetStatus, InsertGame, MarkRow, Poison, Cure])
+    all: { ...theme([Made]), commands: Command },
+    clients: theme([Create], ...always, ...clients, ...engines),
+    writers: theme([Made], ...always, ...writers, ...engines, Edit, Edit),
+    failures: theme([Made], ...always, ...failures, ...engines, Edit, SetStatus, InsertGame),
+    overtaking: aboutOneGame([narrow.CreateDue, GiveUp], ...overtaking, GiveUp),
+    moving: aboutOneGame([narrow.CreateDue, GiveUp], ...moving, GiveUp),
+    marking: aboutOneGame([narrow.CreateAhead], ...marking, Drain),
+    operators: theme([Made], ...always, ...operators, ...engines, Edit, SetStatus, InsertGame, MarkRow, Poison, Cure)
   },
   longest.steps
 )
@@ -155,11 +234,14 @@ export const stepHistories = histories(
 /** Histories in which both engines run by themselves. */
 export const liveHistories = histories(
   {
-    all: Schema.Union([...always, ...clients, ...writers, ...failures, ...operators, PassADay]),
-    clients: Schema.Union([...always, ...clients]),
-    writers: Schema.Union([...always, ...writers, Edit, Edit]),
-    failures: Schema.Union([...always, ...failures, Edit, SetStatus, InsertGame]),
-    operators: Schema.Union([...always, ...operators, Edit, SetStatus, InsertGame, MarkRow, Poison, Cure])
+    all: theme([Made], ...always, ...clients, ...writers, ...failures, ...operators, PassADay),
+    clients: theme([Create], ...always, ...clients),
+    writers: theme([Made], ...always, ...writers, Edit, Edit),
+    failures: theme([Made], ...always, ...failures, Edit, SetStatus, InsertGame),
+    overtaking: aboutOneGame([narrow.CreateAhead, Poison], ...overtaking, PassADay),
+    moving: aboutOneGame([narrow.CreateAhead, Poison], ...moving, Poison, PassADay),
+    marking: aboutOneGame([narrow.CreateAhead], ...marking),
+    operators: theme([Made], ...always, ...operators, Edit, SetStatus, InsertGame, MarkRow, Poison, Cure)
   },
   longest.live
 )
@@ -168,12 +250,17 @@ export const liveHistories = histories(
 const mostTogether = 3
 
 /** Commands that everybody else waits for. */
-const isAlone = (command: Command) => ["Pass", "PassADay", "Poison", "Cure", "Pause", "Resume"].includes(command._tag)
+const isAlone = (command: Step) => ["Pass", "PassADay", "Poison", "Cure", "Pause", "Resume"].includes(command._tag)
 
 /** The commands of a history in groups: those of a group happen at the same time, the groups one after the other. */
-export const toGroups = (history: ReadonlyArray<Move>): ReadonlyArray<ReadonlyArray<Command>> => {
-  const groups: Array<Array<Command>> = []
+export const toGroups = (history: ReadonlyArray<Move>): ReadonlyArray<ReadonlyArray<Step>> => {
+  const groups: Array<Array<Step>> = []
   for (const { command, together } of history) {
+    if (command._tag === "GiveUp") {
+      groups.push([{ _tag: "Poison", slot: command.slot }])
+      for (const kind of Kind.literals) groups.push([{ _tag: "Drain", kind, engine: "A" }])
+      continue
+    }
     const last = groups.at(-1)
     if (together && last !== undefined && last.length < mostTogether && ![command, ...last].some(isAlone)) {
       last.push(command)

@@ -3,7 +3,7 @@
  *
  * Games have names here ("game 1"), because ids are made by the service; a command that means nothing now is left out.
  */
-import type { Command, Engine, Kind, RowName } from "./commands.ts"
+import type { Engine, Kind, RowName, Step } from "./commands.ts"
 import { type Act, type Fields, type Game, isFinal, keyLife, type PlannedRow, rowsOf } from "./model.ts"
 
 /** The request with which a game was made. */
@@ -46,10 +46,10 @@ export type Doing =
   | { readonly _tag: "Backfill" }
   | { readonly _tag: "Pass"; readonly until: number }
   | { readonly _tag: "Publish"; readonly engine: Engine; readonly refused: string | null }
-  | Extract<Command, { readonly _tag: "Claim" | "Drain" | "Pause" | "Resume" }>
+  | Extract<Step, { readonly _tag: "Claim" | "Drain" | "Pause" | "Resume" }>
 
 /** The command in terms of this moment, or undefined if it says nothing now. */
-const resolve = (command: Command, situation: Situation): Doing | undefined => {
+const resolve = (command: Step, situation: Situation): Doing | undefined => {
   const { games, keys, now, paused, slots } = situation
   const fieldsOf = (command: {
     readonly startsIn: number
@@ -208,7 +208,7 @@ const resolve = (command: Command, situation: Situation): Doing | undefined => {
 }
 
 /** The commands of a group in terms of this moment; two relays or two uses of one key at a time are not spoken of. */
-export const resolveGroup = (group: ReadonlyArray<Command>, situation: Situation): ReadonlyArray<Doing> => {
+export const resolveGroup = (group: ReadonlyArray<Step>, situation: Situation): ReadonlyArray<Doing> => {
   const doings: Array<Doing> = []
   let names = 0
   for (const command of group) {

@@ -5,7 +5,7 @@
  * the API shows, and what `verify` finds.
  */
 import { Effect, Schema } from "effect"
-import { type Command, type Kind, type Move, toGroups } from "./commands.ts"
+import { type Kind, type Move, type Step, toGroups } from "./commands.ts"
 import { differences, key, nearest } from "./differences.ts"
 import { type Doing, resolveGroup, showDoing, type Situation } from "./doing.ts"
 import { type Done, expectedElsewhere, explain, kinds, type Mode } from "./explain.ts"
@@ -174,13 +174,13 @@ const isMeddling = (doing: Doing): boolean =>
 const soundChecks: ReadonlySet<string> = new Set(["early", "overdue", "unrecorded", "untold"])
 
 /** What ends every history: pauses and causes of failure go away, everything becomes due and is done, and all events are published. */
-const epilogue = (mode: Mode): ReadonlyArray<ReadonlyArray<Command>> => {
+const epilogue = (mode: Mode): ReadonlyArray<ReadonlyArray<Step>> => {
   const cures = [
-    ...kinds.map((kind): ReadonlyArray<Command> => [{ _tag: "Resume", kind }]),
-    ...[0, 1].map((slot): ReadonlyArray<Command> => [{ _tag: "Cure", slot }])
+    ...kinds.map((kind): ReadonlyArray<Step> => [{ _tag: "Resume", kind }]),
+    ...[0, 1].map((slot): ReadonlyArray<Step> => [{ _tag: "Cure", slot }])
   ]
-  const drains = (engine: "A" | "B") => kinds.map((kind): ReadonlyArray<Command> => [{ _tag: "Drain", kind, engine }])
-  const later: ReadonlyArray<ReadonlyArray<Command>> = [[{ _tag: "PassADay" }]]
+  const drains = (engine: "A" | "B") => kinds.map((kind): ReadonlyArray<Step> => [{ _tag: "Drain", kind, engine }])
+  const later: ReadonlyArray<ReadonlyArray<Step>> = [[{ _tag: "PassADay" }]]
   return mode === "live"
     ? [...cures, ...later]
     : [...cures, ...drains("A"), ...later, ...drains("B"), [{ _tag: "Publish", engine: "A" }]]

@@ -41,6 +41,8 @@ export interface Letter {
   readonly due: number | null
   readonly attempts: number
   resolution: "open" | "replayed" | "discarded" | "superseded"
+  /** Who settled it: a client, or whoever made the row a fresh one. */
+  by: "api" | "schedule change" | null
 }
 
 /** What the clock did, as the ledger has it. */
@@ -127,11 +129,12 @@ export const showGame = ({ duration, reminders, startsAt, status, title, version
 })
 
 /** A letter as people can tell it from others. */
-export const showLetter = (game: Game, { about, attempts, born, due, resolution }: Letter) => ({
+export const showLetter = (game: Game, { about, attempts, born, by, due, resolution }: Letter) => ({
   about,
   due,
   attempts,
   resolution,
+  by,
   /** Whether what it is about is there no longer. */
   gone: born !== null && game.rows[about as RowName]?.born !== born
 })
@@ -186,9 +189,9 @@ const tell = (game: Game, now: number, type: string, more: Readonly<Record<strin
   return event
 }
 
-const supersede = (game: Game, which: (letter: Letter) => boolean) => {
+const supersede = (game: Game, by: Letter["by"], which: (letter: Letter) => boolean) => {
   for (const letter of game.letters) {
-    if (letter.resolution === "open" && which(letter)) letter.resolution = "superseded"
+    if (letter.resolution === "open" && which(letter)) Object.assign(letter, { resolution: "superseded", by })
   }
 }
 
@@ -197,7 +200,8 @@ const isAboutTransition = ({ about }: Letter) => about === "start" || about === 
 
 /** A row that is as if it had just been planned; whatever was given up about it is pointless. */
 const makeFresh = (game: Game, name: RowName, row: Row) => {
-  if (row.hold === "parked") supersede(game, ({ about, born }) => about === name && born === row.born)
+  if (row.hold === "parked")
+    supersede(game, "schedule change", ({ about, born }) => about === name && born === row.born)
   row.hold = null
   row.attempts = 0
   row.failedAt = null
@@ -224,7 +228,7 @@ const plan = (game: Game, name: RowName, due: number) => {
 const drop = (game: Game, name: RowName) => {
   const row = game.rows[name]
   if (row === undefined) return
-  supersede(game, ({ about, born }) => about === name && born === row.born)
+  supersede(game, "api", ({ about, born }) => about === name && born === row.born)
   delete game.rows[name]
 }
 
@@ -338,7 +342,7 @@ const edit = (game: Game, given: Patch, ifMatch: number | null, now: number): re
     Object.assign(draft, patch, patch.reminders === undefined ? {} : { reminders: [...new Set(patch.reminders)] })
     draft.version += 1
     if (patch.status !== undefined) {
-      supersede(draft, isAboutRow)
+      supersede(draft, "api", isAboutRow)
       dropPending(draft, "notification")
       if (draft.status === "IN_PROGRESS") {
         const start = draft.rows.start ?? insert(draft, "start", now)
@@ -351,12 +355,12 @@ const edit = (game: Game, given: Patch, ifMatch: number | null, now: number): re
     } else if (draft.status === "SCHEDULED") {
       const moved = patch.startsAt !== undefined
       if (moved || patch.duration !== undefined) {
-        supersede(draft, moved ? isAboutRow : isAboutTransition)
+        supersede(draft, "api", moved ? isAboutRow : isAboutTransition)
         planTransitions(draft)
       }
       if (moved || patch.duration !== undefined || patch.reminders !== undefined) planReminders(draft, now)
     } else if (draft.status === "IN_PROGRESS" && patch.duration !== undefined) {
-      supersede(draft, isAboutTransition)
+      supersede(draft, "api", isAboutTransition)
       const end = draft.rows.end
       if (end !== undefined && !end.done) {
         makeFresh(draft, "end", end)
@@ -375,7 +379,7 @@ const remove = (game: Game, ifMatch: number | null, now: number): readonly [Game
   return [
     change(game, (draft) => {
       draft.version += 1
-      supersede(draft, isAboutRow)
+      supersede(draft, "api", isAboutRow)
       tell(draft, now, "game.deleted")
       draft.rows = {}
       draft.exists = false
@@ -397,6 +401,7 @@ const settle = (game: Game, verb: "replay" | "discard", index: number, now: numb
   const settled = change(game, (draft) => {
     const letter = draft.letters[index]
     if (letter === undefined) return
+    letter.by = "api"
     if (verb === "discard") {
       letter.resolution = "discarded"
       return
@@ -515,7 +520,7 @@ const judge = (game: Game, name: RowName, now: number): Judgement => {
 
 const park = (game: Game, name: RowName, row: Row) => {
   row.hold = "parked"
-  game.letters.push({ about: name, born: row.born, due: row.due, attempts: row.attempts, resolution: "open" })
+  game.letters.push({ about: name, born: row.born, due: row.due, attempts: row.attempts, resolution: "open", by: null })
 }
 
 /** Records what became of a due row; the game is changed already. */
@@ -640,6 +645,7 @@ export const relay = (game: Game, now: number, engine: Engine, refused: boolean)
     draft.waiting.shift()
     const due = event.data["transition_time"] ?? event.data["notification_time"] ?? null
     const about = `event ${number}`
-    draft.letters.push({ about, born: null, due: due as number | null, attempts: event.attempts, resolution: "open" })
+    const { attempts } = event
+    draft.letters.push({ about, born: null, due: due as number | null, attempts, resolution: "open", by: null })
   })
 }

@@ -98,6 +98,7 @@ export const makeSight = (sql: SqlClient.SqlClient, broker: Offers) => {
           due: toStepOrNull(letter.due_at),
           attempts: letter.attempts,
           resolution: letter.resolution ?? "open",
+          by: letter.resolved_by,
           gone: letter.kind !== "event" && !rowIds.has(letter.source_id)
         }
       }))
@@ -186,6 +187,7 @@ interface Tables {
     readonly attempts: number
     readonly payload: { readonly target_status?: string; readonly reminder_minutes?: number }
     readonly resolution: string | null
+    readonly resolved_by: string | null
   }>
   readonly ledger: ReadonlyArray<{
     readonly source_ids: ReadonlyArray<string>
