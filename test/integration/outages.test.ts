@@ -14,15 +14,15 @@ import { Health, type Loop } from "../../src/observability/Health.ts"
 import * as Metrics from "../../src/observability/Metrics.ts"
 import { OutboxRepository } from "../../src/outbox/OutboxRepository.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
-import * as Relay from "../../src/outbox/Relay.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import { Listener } from "../../src/postgres/Listener.ts"
 import { migrate } from "../../src/postgres/migrations.ts"
-import * as DueLoop from "../../src/scheduling/DueLoop.ts"
+import type * as DueLoop from "../../src/scheduling/DueLoop.ts"
 import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
 import { Settings } from "../../src/Settings.ts"
 import { answeringPublisher } from "../support/answeringPublisher.ts"
+import { runDaemons } from "../support/daemons.ts"
 import { eventually, insertGame, insertTransition } from "../support/games.ts"
 import { embeddedBinaries, type PostgresServer, startPostgres } from "../support/postgres.ts"
 import { makeTcpProxy, type TcpProxy } from "../support/TcpProxy.ts"
@@ -84,18 +84,6 @@ const replica = (options: ReplicaOptions = {}) =>
       Publisher,
       answeringPublisher((event) => Effect.asVoid(Queue.offer(received, { replica: name, event })))
     )
-    const daemons = Effect.gen(function* () {
-      return yield* Effect.all(
-        [
-          (yield* Listener).run,
-          (yield* OutboxSignal).run,
-          DueLoop.run(yield* StatusTransitionRepository),
-          DueLoop.run(yield* NotificationRepository),
-          Relay.run(options.relay ?? url)
-        ],
-        { concurrency: "unbounded", discard: true }
-      )
-    })
     const services = Layer.mergeAll(
       StatusTransitionRepository.layer.pipe(Layer.provide(session("status-transitions", options.loops))),
       NotificationRepository.layer.pipe(Layer.provide(session("notifications", options.loops))),
@@ -119,7 +107,7 @@ const replica = (options: ReplicaOptions = {}) =>
       )
     )
     // What several replicas have in common is not to be shared between them.
-    return yield* Effect.provide(daemons, Layer.fresh(services))
+    return yield* Effect.provide(runDaemons(options.relay ?? url), Layer.fresh(services))
   })
 
 /** Takes events until every one of the games has started; returns the ids of the `game.started` of each, without repeats. */

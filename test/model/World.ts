@@ -26,6 +26,7 @@ import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitio
 import { Settings } from "../../src/Settings.ts"
 import { type Answer as HttpAnswer, httpLayer, request } from "../http/apiServer.ts"
 import { answeringPublisher } from "../support/answeringPublisher.ts"
+import { repositories, runDaemons } from "../support/daemons.ts"
 import type { Engine, Kind, RowName, Status } from "./commands.ts"
 import { type Act, type Answer, type Fields, maxAttempts, type Patch, type PlannedRow } from "./model.ts"
 import { isGameRow, isSchedule, makeSight, type Seen, showGameRow, showRows } from "./sight.ts"
@@ -120,9 +121,7 @@ const makeProcess = (
   live: boolean
 ) =>
   Layer.mergeAll(
-    StatusTransitionRepository.layer,
-    NotificationRepository.layer,
-    OutboxRepository.layer,
+    repositories,
     live ? OutboxSignal.layer : OutboxSignal.layerMemory,
     live ? Listener.layer(url) : Listener.layerMemory
   ).pipe(
@@ -161,18 +160,7 @@ const make = Effect.fnUntraced(function* (mode: "steps" | "live") {
   const sql = Context.get(outside, SqlClient.SqlClient)
 
   if (live) {
-    const daemons = Effect.gen(function* () {
-      yield* Effect.all(
-        [
-          (yield* Listener).run,
-          (yield* OutboxSignal).run,
-          run(yield* StatusTransitionRepository),
-          run(yield* NotificationRepository),
-          Relay.run(url)
-        ],
-        { concurrency: "unbounded", discard: true }
-      )
-    }).pipe(Effect.provide(Logger.layer([])))
+    const daemons = Effect.provide(runDaemons(url), Logger.layer([]))
     for (const engine of [engines.A, engines.B]) {
       yield* Effect.forkScoped(Effect.provideContext(daemons, engine))
       yield* Context.get(engine, Listener).isUp.pipe(

@@ -5,21 +5,20 @@
  * taken by wrapping the layers, so that the program under test has no knowledge of them.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Config, Effect, Layer } from "effect"
+import { Config, Context, Effect, Layer } from "effect"
 import { Publisher } from "../../src/messaging/Publisher.ts"
 import { RabbitPublisher } from "../../src/messaging/RabbitPublisher.ts"
 import { Health } from "../../src/observability/Health.ts"
 import { OutboxRepository } from "../../src/outbox/OutboxRepository.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
-import * as Relay from "../../src/outbox/Relay.ts"
 import { Database } from "../../src/postgres/Database.ts"
 import { Listener } from "../../src/postgres/Listener.ts"
-import { run } from "../../src/scheduling/DueLoop.ts"
 import type { DueRepository } from "../../src/scheduling/DueRepository.ts"
 import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
 import { Settings } from "../../src/Settings.ts"
 import { type CrashPoint, crashPoints } from "./crashPoints.ts"
+import { runDaemons } from "./daemons.ts"
 
 const crash = Effect.sync(() => process.kill(process.pid, "SIGKILL"))
 
@@ -41,9 +40,9 @@ const program = Effect.gen(function* () {
 
   const breakable = (repository: DueRepository): DueRepository => ({
     ...repository,
-    applyDue: (limit, from) =>
+    applyDue: (...batch) =>
       at("before the claim").pipe(
-        Effect.andThen(during("during the claim")(repository.applyDue(limit, from))),
+        Effect.andThen(during("during the claim")(repository.applyDue(...batch))),
         Effect.tap((rows) => (rows.length > 0 ? at("after the commit") : Effect.void))
       )
   })
@@ -78,28 +77,17 @@ const program = Effect.gen(function* () {
     )
   ).pipe(Layer.provide(OutboxRepository.layer))
 
-  yield* Effect.gen(function* () {
-    yield* Effect.all(
-      [
-        (yield* Listener).run,
-        (yield* Publisher).run,
-        (yield* OutboxSignal).run,
-        run(breakable(yield* StatusTransitionRepository)),
-        run(breakable(yield* NotificationRepository)),
-        Relay.run(url)
-      ],
-      { concurrency: "unbounded", discard: true }
-    )
-  }).pipe(
+  const schedules = Layer.effectContext(
+    Effect.gen(function* () {
+      const transitions = breakable(yield* StatusTransitionRepository)
+      const reminders = breakable(yield* NotificationRepository)
+      return Context.make(StatusTransitionRepository, transitions).pipe(Context.add(NotificationRepository, reminders))
+    })
+  ).pipe(Layer.provide(Layer.merge(StatusTransitionRepository.layer, NotificationRepository.layer)))
+
+  yield* runDaemons(url).pipe(
     Effect.provide(
-      Layer.mergeAll(
-        StatusTransitionRepository.layer,
-        NotificationRepository.layer,
-        outbox,
-        OutboxSignal.layer,
-        publisher,
-        Listener.layer(url)
-      ).pipe(
+      Layer.mergeAll(schedules, outbox, OutboxSignal.layer, publisher, Listener.layer(url)).pipe(
         Layer.provideMerge(Layer.mergeAll(Health.layer, Settings.layer)),
         Layer.provideMerge(Database.layer({ url, connections: 5, name: "crashing" }))
       )

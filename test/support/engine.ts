@@ -3,15 +3,11 @@ import { Context, Effect, Layer, Queue } from "effect"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
 import { type PublishError, Publisher } from "../../src/messaging/Publisher.ts"
 import { Health } from "../../src/observability/Health.ts"
-import { OutboxRepository } from "../../src/outbox/OutboxRepository.ts"
 import { OutboxSignal } from "../../src/outbox/OutboxSignal.ts"
-import * as Relay from "../../src/outbox/Relay.ts"
 import { Listener } from "../../src/postgres/Listener.ts"
-import { run } from "../../src/scheduling/DueLoop.ts"
-import { NotificationRepository } from "../../src/scheduling/NotificationRepository.ts"
-import { StatusTransitionRepository } from "../../src/scheduling/StatusTransitionRepository.ts"
 import { Settings } from "../../src/Settings.ts"
 import { answeringPublisher } from "./answeringPublisher.ts"
+import { repositories, runDaemons } from "./daemons.ts"
 import { TestDatabase } from "./TestDatabase.ts"
 
 /** What the relay published, in order, and a switch for how the broker answers. */
@@ -40,28 +36,11 @@ const publisher = Layer.effectContext(
 /** Everything that the daemons need, on a fresh database. */
 export const engineLayer = (settings: Parameters<typeof Settings.layerWith>[0] = {}) => {
   const listener = Layer.unwrap(Effect.map(TestDatabase, ({ url }) => Listener.layer(url)))
-  return Layer.mergeAll(
-    StatusTransitionRepository.layer,
-    NotificationRepository.layer,
-    OutboxRepository.layer,
-    OutboxSignal.layer,
-    listener,
-    publisher,
-    Settings.layerWith(settings)
-  ).pipe(Layer.provideMerge(Health.layer), Layer.provideMerge(TestDatabase.layer))
+  return Layer.mergeAll(repositories, OutboxSignal.layer, listener, publisher, Settings.layerWith(settings)).pipe(
+    Layer.provideMerge(Health.layer),
+    Layer.provideMerge(TestDatabase.layer)
+  )
 }
 
 /** Runs loops, listener and relay until interrupted. */
-export const engine = Effect.gen(function* () {
-  const { url } = yield* TestDatabase
-  yield* Effect.all(
-    [
-      (yield* Listener).run,
-      (yield* OutboxSignal).run,
-      run(yield* StatusTransitionRepository),
-      run(yield* NotificationRepository),
-      Relay.run(url)
-    ],
-    { concurrency: "unbounded", discard: true }
-  )
-})
+export const engine = Effect.flatMap(TestDatabase, ({ url }) => runDaemons(url))
