@@ -76,10 +76,14 @@ const plannings = new WeakMap<Subject["plan"], { readonly games: number; readonl
 const overhead = 500
 const guessedPace = 0.1
 
+/** How much more is expected for each game when there are many more of them than ever before. */
+const growth = { from: 3, by: 1.7 }
+
 const expectPlanning = (plan: Subject["plan"], games: number): number => {
   const seen = plannings.get(plan)
-  const pace = seen === undefined ? guessedPace : Math.max(0.02, (seen.took - overhead) / seen.games)
-  return overhead + pace * games
+  if (seen === undefined) return overhead + guessedPace * games
+  const pace = Math.max(0.02, (seen.took - overhead) / seen.games)
+  return overhead + (games > growth.from * seen.games ? growth.by : 1) * pace * games
 }
 
 /**

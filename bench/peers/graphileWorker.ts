@@ -38,7 +38,11 @@ export const graphileWorker = (setting: Setting): Peer => ({
   schema: [gamesTable],
   plan: (answer) => `
     WITH planned AS (${insertGames}), jobs AS (
-      SELECT count(*) FROM planned, graphile_worker.add_job('start', json_build_object('id', id), run_at => due_at)
+      SELECT count(*) FROM graphile_worker.add_jobs((
+        SELECT array_agg(
+          ('start', json_build_object('id', id), NULL, due_at, NULL, NULL, NULL, NULL)::graphile_worker.job_spec)
+        FROM planned
+      ))
     )
     ${answer}, jobs`,
   clear: "TRUNCATE games, graphile_worker._private_jobs"

@@ -185,13 +185,22 @@ export const burst: Scenario = {
             "graphile_burst"
           )
         ),
-        yield* start("pg-boss", startPeer(pgBoss("4 workers, batches of 500"), "boss_burst"))
+        yield* start("pg-boss", startPeer(pgBoss("4 workers, batches of 500, each job by itself"), "boss_burst")),
+        yield* start(
+          "pg-boss",
+          startPeer(pgBoss("4 workers, batches of 500, a statement per batch"), "boss_burst_batch")
+        )
       ]
       const bursts = yield* inTurn(subjects, sizes.queues, options.rounds)
-      const [ours = Number.NaN, ...theirs] = bursts.map(rate)
+      const [ours = Number.NaN, graphile = Number.NaN, boss = Number.NaN, batched = Number.NaN] = bursts.map(rate)
       return {
         tables: [{ title: titleOf(sizes.queues), columns, rows: rowsOf(sizes.queues, subjects, bursts) }],
-        figures: sizes.queues === 20_000 ? { burst_against_queues: ours / Math.max(...theirs) } : {}
+        notes: [
+          "Against job queues counts what promises the same: a game that cannot be started fails alone. pg-boss's handler may as " +
+            "well start a batch of 500 by one statement, which fails with its first game, and no event is on record anywhere until " +
+            `it is published: beside that Kickoff is ${(ours / batched).toFixed(2)} × as fast.`
+        ],
+        figures: sizes.queues === 20_000 ? { burst_against_queues: ours / Math.max(graphile, boss) } : {}
       }
     })
 
