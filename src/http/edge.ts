@@ -83,6 +83,25 @@ const inClientsTrace =
           })
     )
 
+/** Counts and times requests. Series are made once: attributes make a key that is costly for every request. */
+const makeMeasure = Effect.map(Effect.context(), (context) => {
+  const series = new Map<string, (seconds: number) => void>()
+  const make = (method: string, route: string, status: string) => {
+    const requests = Metric.withAttributes(Metrics.httpRequests, { method, route, status })
+    const durations = Metric.withAttributes(Metrics.httpSeconds, { method, route })
+    return (seconds: number) => {
+      requests.updateUnsafe(1, context)
+      durations.updateUnsafe(seconds, context)
+    }
+  }
+  return (method: string, route: string, status: string, seconds: number) => {
+    const name = `${method} ${status} ${route}`
+    const one = series.get(name) ?? make(method, route, status)
+    series.set(name, one)
+    one(seconds)
+  }
+})
+
 /** The edge for these routes, as a middleware of the whole router. */
 export const layer = ({
   deadline,
@@ -93,35 +112,33 @@ export const layer = ({
   readonly deadline: Duration.Duration
 }) =>
   HttpRouter.middleware(
-    Effect.succeed((app: Effect.Effect<HttpServerResponse.HttpServerResponse, unknown>) =>
-      Effect.gen(function* () {
-        const request = yield* HttpServerRequest.HttpServerRequest
-        const routes = matchPath(request.url)
-        const started = yield* Clock.monotonicTimeNanos
-        const response = yield* (
-          hasGoodHost(request) ? app : Effect.succeed(toProblem(400, "Expected the header Host, once"))
-        ).pipe(
-          Effect.timeoutOrElse({
-            duration: deadline,
-            orElse: () => Effect.succeed(toProblem(503, "The answer took too long; try again"))
-          }),
-          // Or a stop would wait for the deadline: what runs is in another fiber now, and only the innermost is interruptible.
-          Effect.interruptible,
-          Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
-          Effect.catchCause((cause) => answerCause(cause, request, methodsOf(routes))),
-          Effect.map(rewrite),
-          inClientsTrace(request)
-        )
-        const seconds = Number((yield* Clock.monotonicTimeNanos) - started) / 1e9
-        const route = routes[0]?.template ?? "unknown"
-        const method = methods.has(request.method) ? request.method : "other"
-        yield* Metric.update(
-          Metric.withAttributes(Metrics.httpRequests, { method, route, status: String(response.status) }),
-          1
-        )
-        yield* Metric.update(Metric.withAttributes(Metrics.httpSeconds, { method, route }), seconds)
-        return response
-      })
+    Effect.map(
+      makeMeasure,
+      (measure) => (app: Effect.Effect<HttpServerResponse.HttpServerResponse, unknown>) =>
+        Effect.gen(function* () {
+          const request = yield* HttpServerRequest.HttpServerRequest
+          const routes = matchPath(request.url)
+          const started = yield* Clock.monotonicTimeNanos
+          const response = yield* (
+            hasGoodHost(request) ? app : Effect.succeed(toProblem(400, "Expected the header Host, once"))
+          ).pipe(
+            Effect.timeoutOrElse({
+              duration: deadline,
+              orElse: () => Effect.succeed(toProblem(503, "The answer took too long; try again"))
+            }),
+            // Or a stop would wait for the deadline: what runs is in another fiber now, and only the innermost is interruptible.
+            Effect.interruptible,
+            Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
+            Effect.catchCause((cause) => answerCause(cause, request, methodsOf(routes))),
+            Effect.map(rewrite),
+            inClientsTrace(request)
+          )
+          const seconds = Number((yield* Clock.monotonicTimeNanos) - started) / 1e9
+          const route = routes[0]?.template ?? "unknown"
+          const method = methods.has(request.method) ? request.method : "other"
+          measure(method, route, String(response.status), seconds)
+          return response
+        })
     ),
     { global: true }
   )
