@@ -123,9 +123,12 @@ const publisherLayer = Layer.unwrap(
   })
 )
 
-/** A session for the same few statements all the time, like those of a loop. */
+/**
+ * A session for the same few statements all the time, like those of a loop. The relay's forgets what the broker has: should
+ * the server lose that in a crash, the events are sent once more under their ids.
+ */
 const steadySession = ({ pooler, url }: Addresses, name: Role | "metrics") =>
-  Database.layer({ url, connections: 1, name, pooler, steady: true })
+  Database.layer({ url, connections: 1, name, pooler, steady: true, repeated: name === "outbox" })
 
 /** The API keys of a process that serves the API; without any it must not be reached from elsewhere. */
 const apiKeys = Effect.gen(function* () {

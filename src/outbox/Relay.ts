@@ -5,7 +5,6 @@
  * lock was lost, publish the same events under the same ids: consumers know them by their id.
  */
 import { Clock, Duration, Effect, Metric, Option, Queue, type Redacted, Semaphore } from "effect"
-import type { SqlError } from "effect/sql"
 import { GameEventType } from "../domain/GameEvent.ts"
 import { type PublishError, Publisher } from "../messaging/Publisher.ts"
 import { Health } from "../observability/Health.ts"
@@ -13,7 +12,7 @@ import * as Metrics from "../observability/Metrics.ts"
 import { inTrace, SpanExport } from "../observability/traceContext.ts"
 import { channels } from "../postgres/channels.ts"
 import { isAnswer } from "../postgres/Database.ts"
-import { deafPoll, Listener } from "../postgres/Listener.ts"
+import { deafPoll, type Hint, Listener } from "../postgres/Listener.ts"
 import { makeOutages } from "../postgres/outages.ts"
 import { heartbeat, keepSession } from "../postgres/Session.ts"
 import { Settings } from "../Settings.ts"
@@ -25,6 +24,9 @@ import { relayLock } from "./relayLock.ts"
 /** Most events that are read, and so under way, at once. */
 const window = 1000
 
+/** Batches that are under way at once, so that broker and database are both busy, and what is new waits for neither. */
+const lanes = 2
+
 /** Most events that are read out of turn for each batch of a backlog: the latest, so that they need not wait for its end. */
 const latest = 100
 
@@ -33,6 +35,9 @@ const latest = 100
  * events of all the others.
  */
 const perGame = 50
+
+/** What makes the relay list what may be published. */
+type WakeUp = "timer" | Hint["cause"] | "backstop"
 
 /** How long the relay rests at most while events are there that cannot be published. */
 const impatience = Duration.seconds(1)
@@ -114,8 +119,12 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   let inHand = 0
   const hold = (more: number) => Effect.suspend(() => Metric.update(Metrics.relayInHand, (inHand += more)))
   const listing = yield* Semaphore.make(1)
+  /** How often something was listed. */
+  let listings = 0
   /** Whether the last listing was full, so that the next batch can be read while this one waits for its confirms. */
   let backlog = false
+  /** A reason to list what may be published; held for the first lane that is free. */
+  const turns = yield* Queue.sliding<void>(1)
 
   /** What may be published beside what is under way; while there are suspects, one of them when nothing else is. */
   const listNext = Effect.gen(function* () {
@@ -160,26 +169,32 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
     }
     if (closedOver.length > 0) suspects = new Set([...suspects, ...closedOver])
     if (unavailable !== undefined) yield* unavailable
+    return confirmed.length + failed.length
   })
 
-  /** One batch, and whether there was any. Not interruptible: what was sent is waited for, so that a stop does not send it twice. */
+  /**
+   * One batch, and whether there may be another one that nobody tells of: more than fits into a batch, what waits for an
+   * event of its game that was in this one, and suspects. Not interruptible: what was sent is waited for, so that a stop
+   * does not send it twice.
+   */
   const step = Effect.gen(function* () {
-    const { alone, events } = yield* listing.withPermit(
+    const { alone, events, listed } = yield* listing.withPermit(
       Effect.map(listNext, (events) => {
         for (const { game_id } of events) underWay.add(game_id)
-        return { events, alone: suspects.size > 0 }
+        return { events, alone: suspects.size > 0, listed: ++listings }
       })
     )
     if (events.length === 0) return false
+    if (backlog) yield* Queue.offer(turns, undefined)
     yield* hold(events.length)
-    yield* Effect.ensuring(
+    const settled = yield* Effect.ensuring(
       settle(events, alone),
       Effect.suspend(() => {
         for (const { game_id } of events) underWay.delete(game_id)
         return hold(-events.length)
       })
     )
-    return true
+    return backlog || listings > listed || settled < events.length || suspects.size > 0
   }).pipe(Effect.uninterruptible)
 
   /** Waiting for the broker is no standstill. */
@@ -188,44 +203,68 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
     Effect.forever(Effect.andThen(Effect.andThen(beat(impatience), progress(true)), Effect.sleep(impatience)))
   )
 
-  /** Batch after batch while there is more than one. Two of them side by side keep broker and database busy at once. */
-  const lane = step.pipe(Effect.tap(brokerReady), Effect.repeat({ while: (more) => more && backlog }))
+  /** Batch after batch while there may be one that nobody tells of. */
+  const drain = Effect.andThen(brokerReady, step).pipe(Effect.repeat({ while: (more) => more }))
+
+  /** How many lanes have something to do. */
+  let busy = 0
+
+  /** How long the relay may rest while nobody tells of an event. */
+  const look = Effect.gen(function* () {
+    const { retry, waiting } = yield* outbox.look
+    // Nothing was listed a moment ago. What came since is told of; what is hidden will be there again.
+    if (busy === 0) yield* progress(!waiting || Option.isSome(retry))
+    // While no hint can come from other processes, the look must be one's own.
+    if (!waiting) return (yield* listener.isUp) ? settings.backstop : Duration.min(deafPoll, settings.backstop)
+    return Duration.min(
+      impatience,
+      Option.getOrElse(retry, () => impatience)
+    )
+  })
 
   return yield* Effect.scoped(
     Effect.gen(function* () {
       const hints = yield* listener.subscribe(channels.outbox)
       yield* outbox.startOver
       yield* beat(Duration.zero)
+      const idle = yield* Queue.sliding<void>(1)
 
-      const drain: Effect.Effect<Duration.Duration, SqlError.SqlError | PublishError> = Effect.gen(function* () {
-        yield* brokerReady
-        while (yield* step) {
-          yield* brokerReady
-          if (backlog) yield* Effect.all([lane, lane], { concurrency: 2, discard: true })
-        }
-        const look = yield* outbox.look
-        // Nothing was listed a moment ago. What came since will be at the next look; what is hidden will be there again.
-        yield* progress(!look.waiting || Option.isSome(look.retry))
-        // While no hint can come from other processes, the look must be one's own.
-        if (!look.waiting) return (yield* listener.isUp) ? settings.backstop : Duration.min(deafPoll, settings.backstop)
-        return Duration.min(
-          impatience,
-          Option.getOrElse(look.retry, () => impatience)
-        )
+      const lane = Effect.gen(function* () {
+        yield* Queue.take(turns)
+        busy++
+        yield* waitOut(drain)
+        if (--busy === 0) yield* Queue.offer(idle, undefined)
       })
 
-      return yield* Effect.forever(
-        Effect.gen(function* () {
-          const rest = yield* waitOut(drain)
-          yield* beat(rest)
-          const cause = yield* Effect.sleep(Duration.max(rest, Duration.millis(1))).pipe(
-            Effect.as(Duration.equals(rest, settings.backstop) ? "backstop" : "timer"),
-            Effect.raceFirst(Effect.map(Queue.take(hints), ({ cause }) => cause)),
-            Effect.raceFirst(Queue.take(signal.wakeUps))
-          )
-          yield* Metric.update(Metric.withAttributes(Metrics.wakeUps, { loop: "outbox", cause }), 1)
-        })
-      )
+      const wake = (cause: WakeUp) =>
+        Effect.andThen(
+          Metric.update(Metric.withAttributes(Metrics.wakeUps, { loop: "outbox", cause }), 1),
+          Queue.offer(turns, undefined)
+        )
+
+      /** Whenever the lanes have come to an end, looks how long they may rest, and wakes one if nobody else does. */
+      const rest = Effect.gen(function* () {
+        const limit = yield* waitOut(look)
+        yield* beat(limit)
+        const cause: WakeUp | undefined = yield* Effect.sleep(Duration.max(limit, Duration.millis(1))).pipe(
+          Effect.as(Duration.equals(limit, settings.backstop) ? ("backstop" as const) : ("timer" as const)),
+          Effect.raceFirst(Effect.as(Queue.take(idle), undefined))
+        )
+        if (cause === undefined) return
+        yield* wake(cause)
+        yield* Queue.take(idle)
+      })
+
+      yield* Queue.offer(turns, undefined)
+      return yield* Effect.all(
+        [
+          ...Array.from({ length: lanes }, () => Effect.forever(lane)),
+          Effect.andThen(Queue.take(idle), Effect.forever(rest)),
+          Effect.forever(Effect.flatMap(Queue.take(hints), ({ cause }) => wake(cause))),
+          Effect.forever(Effect.flatMap(Queue.take(signal.wakeUps), wake))
+        ],
+        { concurrency: "unbounded", discard: true }
+      ).pipe(Effect.andThen(Effect.never))
     })
   )
 })

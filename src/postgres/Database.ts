@@ -32,6 +32,8 @@ export interface DatabaseOptions {
   readonly steady?: boolean
   /** Whether statements may take as long as they need, as migrations may. */
   readonly patient?: boolean
+  /** Whether all that it commits is done once more should a crash of the server undo it: then no commit waits for the disk. */
+  readonly repeated?: boolean
 }
 
 /** Instants are read and written as text here and there, whatever the role or database has as its defaults. */
@@ -52,6 +54,9 @@ const steadyPlans = {
   enable_mergejoin: "off"
 }
 
+/** A commit counts as soon as it is in the server's memory; a crash undoes the last second of them, each as a whole. */
+const withoutFlush = { synchronous_commit: "off" }
+
 /** Longest time that one statement may take on the server, also when it waits for a lock. */
 export const statementTimeout = Duration.seconds(10)
 
@@ -61,7 +66,7 @@ export const statementTimeout = Duration.seconds(10)
  */
 export const answerDeadline = Duration.seconds(5)
 
-const startupParameters = ({ patient, pooler, steady }: DatabaseOptions): Record<string, string> => {
+const startupParameters = ({ patient, pooler, repeated, steady }: DatabaseOptions): Record<string, string> => {
   // Poolers know these two and pass them on; others they refuse.
   if (pooler === true) return notation
   if (patient === true) return { ...notation, ...serverKeepalives }
@@ -70,6 +75,7 @@ const startupParameters = ({ patient, pooler, steady }: DatabaseOptions): Record
     ...serverKeepalives,
     ...uncompiled,
     ...(steady === true ? steadyPlans : {}),
+    ...(repeated === true ? withoutFlush : {}),
     statement_timeout: String(Duration.toMillis(statementTimeout)),
     // Whoever is silent for so long within a transaction has given it up, and should hold no game any longer.
     idle_in_transaction_session_timeout: String(Duration.toMillis(answerDeadline))
