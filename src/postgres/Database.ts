@@ -44,14 +44,16 @@ const uncompiled = { jit: "off" }
 
 /**
  * A loop's statements are planned once and not for each time, which takes longer than what they do. Such a plan may stem
- * from when the tables were empty, so it may use nothing that is good for small tables only.
+ * from when the tables were empty, so it may use nothing that is good for small tables only. What is looked up is looked up
+ * once, so the server need not lay out a memory for it, which takes the longer the larger it takes the table to be.
  */
 const steadyPlans = {
   plan_cache_mode: "force_generic_plan",
   enable_seqscan: "off",
   enable_bitmapscan: "off",
   enable_hashjoin: "off",
-  enable_mergejoin: "off"
+  enable_mergejoin: "off",
+  enable_memoize: "off"
 }
 
 /** A commit counts as soon as it is in the server's memory; a crash undoes the last second of them, each as a whole. */
