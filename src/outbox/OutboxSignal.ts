@@ -5,7 +5,7 @@
  * per 5 ms: inside the event's transaction it would take a cluster-wide lock at commit.
  */
 import { PgClient } from "@effect/sql-pg"
-import { Context, Duration, Effect, Layer, Queue, Ref } from "effect"
+import { Context, Duration, Effect, Latch, Layer, Queue, Ref } from "effect"
 import { answerDeadline, Database, describeSqlError } from "../postgres/Database.ts"
 import { channels } from "../postgres/channels.ts"
 import { reconnecting } from "../postgres/outages.ts"
@@ -23,6 +23,10 @@ export class OutboxSignal extends Context.Service<
     readonly wakeUps: Queue.Dequeue<"notify" | "backstop">
     /** Said by the relay: whether this process is the one that relays. */
     readonly setRelaying: (relaying: boolean) => Effect.Effect<void>
+    /** Said by the relay: whether more events wait than it has in hand. */
+    readonly setBehind: (behind: boolean) => Effect.Effect<void>
+    /** Waits until the relay is not behind; returns at once in a process that does not relay. */
+    readonly caughtUp: Effect.Effect<void>
     /** Sends the NOTIFYs; a daemon that its owner runs. */
     readonly run: Effect.Effect<never>
   }
@@ -55,6 +59,7 @@ const make = Effect.fnUntraced(function* (notify: Effect.Effect<void>) {
   const relaying = yield* Ref.make(false)
   const wakeUps = yield* Queue.sliding<"notify" | "backstop">(1)
   const notifications = yield* Queue.sliding<void>(1)
+  const caughtUp = yield* Latch.make(true)
   return OutboxSignal.of({
     committed: Effect.flatMap(Ref.get(relaying), (here) =>
       here ? Queue.offer(wakeUps, "notify") : Queue.offer(notifications, undefined)
@@ -63,7 +68,12 @@ const make = Effect.fnUntraced(function* (notify: Effect.Effect<void>) {
     wakeUps: Queue.asDequeue(wakeUps),
     // Whoever relays next may already have looked before the last commits that were signalled here.
     setRelaying: (here) =>
-      Effect.andThen(Ref.set(relaying, here), here ? Effect.void : Queue.offer(notifications, undefined)),
+      Effect.andThen(
+        Ref.set(relaying, here),
+        here ? Effect.void : Effect.andThen(caughtUp.open, Queue.offer(notifications, undefined))
+      ),
+    setBehind: (behind) => (behind ? caughtUp.close : caughtUp.open),
+    caughtUp: caughtUp.await,
     run: Effect.forever(
       Effect.andThen(Queue.take(notifications), Effect.andThen(notify, Effect.sleep(shortestInterval)))
     )

@@ -184,6 +184,7 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
         return { events, alone: suspects.size > 0, listed: ++listings }
       })
     )
+    yield* signal.setBehind(backlog)
     if (events.length === 0) return false
     if (backlog) yield* Queue.offer(turns, undefined)
     yield* hold(events.length)

@@ -44,6 +44,12 @@ const retriesPerRound = 10
  */
 const backlogAfter = Duration.millis(200)
 
+/**
+ * How long a batch of a backlog waits at most for the relay to catch up, and how often it looks meanwhile for what has come
+ * due. What is applied cannot be told before what was applied earlier; waiting, it leaves the server to the relay.
+ */
+const givesWay = { for: Duration.millis(100), every: Duration.millis(25) }
+
 /** Most rows that are claimed out of turn between two batches of a backlog. */
 const promptSize = 200
 
@@ -318,6 +324,18 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           : Effect.logInfo(`The kind ${repository.kind} is not paused any more`)
       })
 
+      let gaveWay = Duration.zero
+      /** Whether the next batch is left for a moment, because of a backlog that the relay has not told of yet. */
+      const giveWay = Effect.fnUntraced(function* (look: Look) {
+        const inTurn = !isOverdue(look, backlogAfter) || Duration.isGreaterThanOrEqualTo(gaveWay, givesWay.for)
+        if (inTurn || (yield* Effect.timeoutOption(signal.caughtUp, givesWay.every)).pipe(Option.isSome)) {
+          gaveWay = Duration.zero
+          return false
+        }
+        gaveWay = Duration.sum(gaveWay, givesWay.every)
+        return true
+      })
+
       /** From one wake-up to the next: everything that is due, then the wait. */
       const cycle = Effect.fnUntraced(function* (woken: WakeUp | undefined) {
         if (woken === "backstop") from = undefined
@@ -338,6 +356,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           if (whole && look.stalled) yield* repository.releaseStalled
           yield* judgeProgress(look)
           const prompt = yield* applyPrompt(look)
+          if (yield* giveWay(look)) continue
           const fresh = isDue(look.fresh) && suspects.hasRoom() ? yield* applyFresh : 0
           const searching = suspects.areThere()
           if (searching) yield* search

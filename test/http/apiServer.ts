@@ -37,6 +37,8 @@ export const signalLayer = Layer.effectContext(
           found: Effect.void,
           wakeUps,
           setRelaying: () => Effect.void,
+          setBehind: () => Effect.void,
+          caughtUp: Effect.void,
           run: Effect.never
         })
       )

@@ -186,6 +186,30 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect(
+    "leaves the batches of a backlog for a moment while the relay is behind, and nothing that comes due meanwhile",
+    () =>
+      Effect.gen(function* () {
+        const schedule = yield* MemorySchedule
+        const signal = yield* OutboxSignal
+        for (let n = 0; n < 2500; n++) yield* schedule.add(`overdue ${n}`, Duration.seconds(-10))
+        yield* schedule.add("prompt", Duration.zero)
+        yield* signal.setBehind(true)
+        const loop = yield* started
+        const done = () => [...schedule.rows.values()].filter((row) => row.done).length
+        yield* TestClock.adjust(Duration.millis(99))
+        assert.isTrue(loop.isDone("prompt"))
+        assert.strictEqual(done(), 1)
+        yield* TestClock.adjust(Duration.millis(1))
+        assert.strictEqual(done(), 1001)
+        yield* TestClock.adjust(Duration.millis(100))
+        assert.strictEqual(done(), 2001)
+        yield* signal.setBehind(false)
+        yield* loop.rests
+        assert.strictEqual(done(), 2501)
+      }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("applies a backlog also while something that comes due meanwhile cannot be applied", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
