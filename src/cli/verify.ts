@@ -1,8 +1,8 @@
 /** `kickoff verify`: holds the record of a window of time against the promises; exit 1 if anything contradicts them. */
-import { DateTime, Duration, Effect, Schema } from "effect"
-import { Command, Flag } from "effect/cli"
+import { DateTime, Effect, Schema } from "effect"
+import { Command } from "effect/cli"
 import type { Findings } from "../ledger/LedgerRepository.ts"
-import { BadArgument } from "./failures.ts"
+import { readDuration, since } from "./durations.ts"
 import { json, printJson } from "./json.ts"
 import { print } from "./terminal.ts"
 
@@ -12,17 +12,6 @@ export class PromiseBroken extends Schema.TaggedError<PromiseBroken>()("PromiseB
     return `${this.count} ${this.count === 1 ? "finding contradicts" : "findings contradict"} the promises`
   }
 }
-
-const since = Flag.String("since").pipe(
-  Flag.withDescription('How far the window reaches back, like "24 hours" or "7 days"'),
-  Flag.withDefault("24 hours")
-)
-
-const toDuration = (text: string) =>
-  /^\d+ (second|minute|hour|day|week)s?$/.test(text)
-    ? // The pattern is the form that it reads.
-      Effect.fromOption(Duration.fromInput(text as Duration.Input))
-    : Effect.fail(undefined)
 
 const printExamples = Effect.fnUntraced(function* ({ count, examples }: Findings) {
   for (const { detail, game_id } of examples) yield* print(`     game ${game_id ?? "-"}: ${detail}`)
@@ -34,10 +23,7 @@ export const verify = Command.make(
   "verify",
   { since, json },
   Effect.fnUntraced(function* ({ json, since }) {
-    const reach = yield* Effect.mapError(
-      toDuration(since),
-      () => new BadArgument({ name: "--since", detail: 'Expected a time like "24 hours" or "7 days"' })
-    )
+    const reach = yield* readDuration("--since", since)
     const { isClean, LedgerRepository, verify, withDatabase } = yield* Effect.promise(() => import("./desk.ts"))
     const now = yield* DateTime.now
     const window = { from: DateTime.subtractDuration(now, reach), to: DateTime.addDuration(now, "1 minute") }
