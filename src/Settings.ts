@@ -403,6 +403,12 @@ export const settings = {
     fallback: { text: "true", value: true },
     meaning: "apply pending migrations when `serve` starts"
   }),
+  shadow: setting({
+    name: "KICKOFF_SHADOW",
+    schema: flag,
+    fallback: { text: "false", value: false },
+    meaning: "record what would be done beside another system that does it; change and publish nothing"
+  }),
   backstop: setting({
     name: "KICKOFF_BACKSTOP",
     schema: duration("100 millis", "2 minutes"),
@@ -573,6 +579,11 @@ const config = Config.all(
   Struct.map(
     settings,
     Struct.lambda<ToConfig>(({ config }) => config)
+  )
+).pipe(
+  // There is nothing to relay in a shadow, nor to forget: nobody plays the role.
+  Config.map((values) =>
+    values.shadow ? { ...values, roles: values.roles.filter((role) => role !== "outbox") } : values
   )
 )
 

@@ -35,6 +35,7 @@ const defaults: Settings["Service"] = {
   dataDir: ".kickoff",
   container: false,
   migrate: true,
+  shadow: false,
   backstop: Duration.seconds(60),
   shutdownGrace: Duration.seconds(10),
   maxAttempts: 8,
@@ -163,6 +164,16 @@ const cases: ReadonlyArray<{
       ["False", false]
     ],
     bad: ["yes", "1", "0", "on", "truee"]
+  },
+  {
+    name: "KICKOFF_SHADOW",
+    member: "shadow",
+    good: [
+      ["true", true],
+      ["TRUE", true],
+      ["false", false]
+    ],
+    bad: ["yes", "1", "shadow"]
   },
   {
     name: "KICKOFF_BACKSTOP",
@@ -457,6 +468,15 @@ describe("the settings", () => {
     assert.deepStrictEqual(toPairs(""), Option.some({}))
     assert.deepStrictEqual(toPairs("a"), Option.none())
   })
+
+  it.effect("of a shadow have no role that would relay", () =>
+    Effect.gen(function* () {
+      const all = yield* read({ KICKOFF_SHADOW: "true" })
+      assert.deepStrictEqual(all.roles, ["api", "status-transitions", "notifications"])
+      assert.deepStrictEqual((yield* read({ KICKOFF_SHADOW: "true", KICKOFF_ROLES: "outbox" })).roles, [])
+      assert.deepStrictEqual((yield* read({ KICKOFF_SHADOW: "false" })).roles, roles)
+    })
+  )
 
   it.effect("name one bad variable also when another is good", () =>
     Effect.gen(function* () {

@@ -517,10 +517,11 @@ const onTime: ReadonlyArray<Sized> = [
   graph({
     title: "Overdue",
     description:
-      "Rows that are due and not done, at the moment of a scrape. Some are normal where much is due, and any number while their kind is paused. docs/OPERATIONS.md#kickoffpaused",
+      "Rows that are due and not done, at the moment of a scrape. Some are normal where much is due, and any number while their kind is paused; in a shadow they are not counted. docs/OPERATIONS.md#kickoffpaused",
     queries: [
       { expr: `max by (kind) (kickoff_overdue_rows{${job}})`, legend: "{{kind}}" },
-      { expr: `max by (kind) (kickoff_paused{${job}}) == 1`, legend: "{{kind}} is paused" }
+      { expr: `max by (kind) (kickoff_paused{${job}}) == 1`, legend: "{{kind}} is paused" },
+      { expr: `kickoff_shadow{${job}} == 1`, legend: "{{instance}} is a shadow" }
     ],
     unit: "none",
     floor: 0

@@ -18,6 +18,7 @@ const loaders = {
   resume: () => import("./pause.ts").then(({ resume }) => resume),
   "dead-letters": () => import("./deadLetters.ts").then(({ deadLetters }) => deadLetters),
   backfill: () => import("./backfill.ts").then(({ backfill }) => backfill),
+  shadow: () => import("./shadow.ts").then(({ shadow }) => shadow),
   keys: () => import("./keys.ts").then(({ keys }) => keys)
 }
 

@@ -60,16 +60,18 @@ const Readiness = Schema.fromJsonString(
   Schema.Struct({
     status: Schema.Union([Schema.String, Schema.Finite]),
     components: Schema.Record(Schema.String, Schema.Struct({ state: Schema.String })),
-    paused: Schema.optionalKey(Schema.Array(Schema.Struct({ kind: Schema.String })))
+    paused: Schema.optionalKey(Schema.Array(Schema.Struct({ kind: Schema.String }))),
+    shadow: Schema.optionalKey(Schema.Boolean)
   })
 )
 type Readiness = typeof Readiness.Type
 
 /** `ok (database ok, broker ok)` */
-const describe = ({ components, paused = [], status }: Readiness): string => {
+const describe = ({ components, paused = [], shadow = false, status }: Readiness): string => {
   const parts = [
     ...Object.entries(components).map(([name, { state }]) => `${name} ${state}`),
-    ...paused.map(({ kind }) => `${kind} paused`)
+    ...paused.map(({ kind }) => `${kind} paused`),
+    ...(shadow ? ["in shadow"] : [])
   ]
   return `${typeof status === "string" ? status : `HTTP ${status}`} (${parts.join(", ")})`
 }

@@ -4,7 +4,9 @@
  * Daemons never end, so the first one that does, by failure or defect, ends the process with its reason.
  */
 import { NodeServices } from "@effect/platform-node"
+import type { PgClient } from "@effect/sql-pg"
 import { Cause, Config, Context, Effect, Exit, Layer, Option, type Redacted, References } from "effect"
+import type { SqlClient } from "effect/sql"
 import packageJson from "../../package.json" with { type: "json" }
 import { ApiKeys } from "../access/ApiKeys.ts"
 import { DeadLetters } from "../deadLetters/DeadLetters.ts"
@@ -28,7 +30,7 @@ import { Pauses } from "../operations/Pauses.ts"
 import { OutboxRepository } from "../outbox/OutboxRepository.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import * as Relay from "../outbox/Relay.ts"
-import { Database } from "../postgres/Database.ts"
+import { Database, type DatabaseOptions } from "../postgres/Database.ts"
 import { EmbeddedPostgres } from "../postgres/EmbeddedPostgres.ts"
 import { Listener } from "../postgres/Listener.ts"
 import { migrate } from "../postgres/migrations.ts"
@@ -37,6 +39,8 @@ import * as DueLoop from "../scheduling/DueLoop.ts"
 import { NotificationRepository } from "../scheduling/NotificationRepository.ts"
 import { StatusTransitionRepository } from "../scheduling/StatusTransitionRepository.ts"
 import { type Role, Settings } from "../Settings.ts"
+import * as Shadow from "../shadow/footing.ts"
+import { ShadowRunRepository } from "../shadow/ShadowRunRepository.ts"
 import { requireCertificates } from "./connection.ts"
 import { runDaemons } from "./daemons.ts"
 import { AlreadyLogged, BadArgument } from "./failures.ts"
@@ -69,6 +73,12 @@ const findDatabase = Effect.gen(function* () {
       description: [describeAddress(url), ...Option.toArray(describeEncryption(url))].join(", ")
     } satisfies Addresses
   }
+  if (settings.shadow) {
+    return yield* new BadArgument({
+      name: "DATABASE_URL",
+      detail: "Expected the URL of the database that another system works on, because KICKOFF_SHADOW is true"
+    })
+  }
   if (settings.container) {
     return yield* new BadArgument({
       name: "DATABASE_URL",
@@ -90,20 +100,40 @@ const findDatabase = Effect.gen(function* () {
   } satisfies Addresses
 })
 
-/** Waits for the database and applies what is pending. */
-const bringUpToDate = (addresses: Addresses, apply: boolean) =>
-  Effect.gen(function* () {
-    yield* Database.awaitReachable(addresses.url)
-    return apply ? yield* migrate : []
-  }).pipe(
+/** Waits for the database and prepares it. */
+const prepare = <A, E, R>(addresses: Addresses, preparation: Effect.Effect<A, E, R>) =>
+  Effect.andThen(Database.awaitReachable(addresses.url), preparation).pipe(
     Effect.provide(
       Database.layer({ url: addresses.url, connections: 1, name: "start", pooler: addresses.pooler, patient: true })
     )
   )
 
+/** Applies what is pending, and begins a shadow where one is asked for, if this process may change the schema. */
+const bringUpToDate = Effect.gen(function* () {
+  const { migrate: apply, shadow } = yield* Settings
+  for (const name of apply ? yield* migrate : []) yield* Effect.logInfo(`Applied ${name}`)
+  const run = yield* ShadowRunRepository
+  if (shadow && apply) yield* run.begin
+  const since = Option.map(yield* run.since, (millis) => new Date(millis).toISOString())
+  if (shadow && Option.isNone(since)) {
+    yield* new BadArgument({
+      name: "KICKOFF_SHADOW",
+      detail: 'This database is not in shadow and KICKOFF_MIGRATE is false; "kickoff shadow begin" begins it'
+    })
+  }
+  // Where one of several processes lacks the variable, it must not do what another system does.
+  if (!shadow && Option.isSome(since)) {
+    yield* new BadArgument({
+      name: "KICKOFF_SHADOW",
+      detail: `Expected true, because this database has been in shadow since ${since.value}; "kickoff shadow end" ends that`
+    })
+  }
+  if (Option.isSome(since)) yield* Effect.logInfo(`In shadow since ${since.value}: nothing is changed or published`)
+}).pipe(Effect.provide(ShadowRunRepository.layer))
+
 /** Migrates the database of the settings and returns the names of what was applied. Logs go to standard error. */
 export const migrateDatabase = Effect.gen(function* () {
-  return yield* bringUpToDate(yield* findDatabase, true)
+  return yield* prepare(yield* findDatabase, migrate)
 }).pipe(
   Effect.scoped,
   Effect.provide(Logging.layer),
@@ -123,12 +153,40 @@ const publisherLayer = Layer.unwrap(
   })
 )
 
+/** What differs between a process that does the work and one that only records what it would do. */
+interface Footing {
+  /** What sessions of these parts are called. */
+  readonly sessions: Readonly<Partial<Record<string, string>>>
+  readonly statusTransitions: Layer.Layer<StatusTransitionRepository, never, Database | SqlClient.SqlClient>
+  readonly notifications: Layer.Layer<NotificationRepository, never, Database | SqlClient.SqlClient>
+  readonly signal: Layer.Layer<OutboxSignal, never, Database | PgClient.PgClient>
+  readonly databaseMetrics: Layer.Layer<DatabaseMetricsRepository, never, SqlClient.SqlClient>
+}
+
+const live: Footing = {
+  sessions: {},
+  statusTransitions: StatusTransitionRepository.layer,
+  notifications: NotificationRepository.layer,
+  signal: OutboxSignal.layer,
+  databaseMetrics: DatabaseMetricsRepository.layer
+}
+
+const footing = Effect.map(Settings, ({ shadow }): Footing => (shadow ? Shadow : live))
+
+/** What the footing of this process has for a layer. */
+const chosen = <A, E, R>(choose: (footing: Footing) => Layer.Layer<A, E, R>) =>
+  Layer.unwrap(Effect.map(footing, choose))
+
+/** Connections that are named after what they are for. */
+const connections = (options: DatabaseOptions) =>
+  chosen(({ sessions }) => Database.layer({ ...options, name: sessions[options.name] ?? options.name }))
+
 /**
  * A session for the same few statements all the time, like those of a loop. The relay's forgets what the broker has: should
  * the server lose that in a crash, the events are sent once more under their ids.
  */
 const steadySession = ({ pooler, url }: Addresses, name: Role | "metrics") =>
-  Database.layer({ url, connections: 1, name, pooler, steady: true, repeated: name === "outbox" })
+  connections({ url, connections: 1, name, pooler, steady: true, repeated: name === "outbox" })
 
 /** The API keys of a process that serves the API; without any it must not be reached from elsewhere. */
 const apiKeys = Effect.gen(function* () {
@@ -150,10 +208,10 @@ const apiKeys = Effect.gen(function* () {
 
 const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
   const { listenUrl, pooler, url } = addresses
-  const session = (name: string) => Database.layer({ url, connections: 1, name, pooler })
+  const session = (name: string) => connections({ url, connections: 1, name, pooler })
   const pool = Layer.unwrap(
     Effect.map(Settings, ({ databasePoolSize }) =>
-      Database.layer({ url, connections: databasePoolSize, name: "pool", pooler })
+      connections({ url, connections: databasePoolSize, name: "pool", pooler })
     )
   )
   // In every process there is one, which probes keep busy; so its name says who serves the API.
@@ -170,7 +228,7 @@ const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
       Layer.provide(ProcessMetrics.layer),
       Layer.provide(
         DatabaseMetrics.layer.pipe(
-          Layer.provide(DatabaseMetricsRepository.layer),
+          Layer.provide(chosen(({ databaseMetrics }) => databaseMetrics)),
           Layer.provide(steadySession(addresses, "metrics"))
         )
       ),
@@ -179,7 +237,7 @@ const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
     ),
     LedgerRepository.layer
   ).pipe(
-    Layer.provideMerge(OutboxSignal.layer),
+    Layer.provideMerge(chosen(({ signal }) => signal)),
     Layer.provide(pool),
     Layer.provideMerge(Layer.mergeAll(Listener.layer(listenUrl), publisherLayer)),
     Layer.provideMerge(Health.layer),
@@ -200,6 +258,7 @@ const serve = (addresses: Addresses) =>
     const listener = yield* Listener
     const publisher = yield* Publisher
     const signal = yield* OutboxSignal
+    const { notifications, statusTransitions } = yield* footing
     const whenPlayed = <E, R>(role: Role, name: string, daemon: Effect.Effect<never, E, R>) =>
       roles.includes(role) ? { [name]: daemon } : {}
     /** Opened only by processes that run the loop. */
@@ -219,15 +278,13 @@ const serve = (addresses: Addresses) =>
         "status-transitions",
         "loop of status transitions",
         Effect.flatMap(StatusTransitionRepository, DueLoop.run).pipe(
-          Effect.provide(on("status-transitions", StatusTransitionRepository.layer))
+          Effect.provide(on("status-transitions", statusTransitions))
         )
       ),
       ...whenPlayed(
         "notifications",
         "loop of notifications",
-        Effect.flatMap(NotificationRepository, DueLoop.run).pipe(
-          Effect.provide(on("notifications", NotificationRepository.layer))
-        )
+        Effect.flatMap(NotificationRepository, DueLoop.run).pipe(Effect.provide(on("notifications", notifications)))
       ),
       ...whenPlayed(
         "outbox",
@@ -262,14 +319,15 @@ export const service = Effect.gen(function* () {
   const settings = yield* Settings
   yield* boundShutdown(settings.shutdownGrace)
   return yield* Effect.gen(function* () {
-    yield* Effect.logInfo(`Kickoff ${packageJson.version} plays ${settings.roles.join(", ")}`)
+    const played = [...settings.roles, ...(settings.shadow ? ["as a shadow"] : [])].join(", ")
+    yield* Effect.logInfo(`Kickoff ${packageJson.version} plays ${played}`)
     if (settings.roles.includes("outbox")) {
       yield* requireCertificates("RABBITMQ_URL", settings.rabbitmqUrl, readBrokerTls)
     }
     const keys = yield* apiKeys
     const addresses = yield* findDatabase
     yield* Effect.logInfo(`Database: ${addresses.description}`)
-    for (const name of yield* bringUpToDate(addresses, settings.migrate)) yield* Effect.logInfo(`Applied ${name}`)
+    yield* prepare(addresses, bringUpToDate)
     return yield* serve(addresses).pipe(Effect.provide(layer(addresses, keys)), Effect.provide(Tracing.layer))
   }).pipe(Effect.scoped, Effect.onExit(logEnd), Effect.catchCause(logReason))
 }).pipe(

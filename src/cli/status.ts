@@ -63,10 +63,10 @@ const describeBroker = ({ detail, state }: BrokerStatus): string =>
 const report = Effect.fnUntraced(function* (status: Status, broker: BrokerStatus) {
   const painted = yield* paint
   yield* print(`Kickoff ${packageJson.version}, schema at ${status.schema}, ${time(status.now)}\n`)
-  const replicas = status.replicas.map(({ relays, replica, roles }) => [
+  const replicas = status.replicas.map(({ relays, replica, roles, shadow }) => [
     plain(replica ?? "without a name"),
     roles.join(", "),
-    relays ? "relays" : ""
+    [...(relays ? ["relays"] : []), ...(shadow ? ["in shadow, does nothing"] : [])].join(", ")
   ])
   if (replicas.length > 0) yield* print(toTable([["PROCESS", "ROLES", ""], ...replicas]))
   for (const role of status.unplayed) yield* print(painted("red", `no process plays ${role}`))

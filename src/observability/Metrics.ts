@@ -80,7 +80,7 @@ export const confirmedLateness = histogram("kickoff_lateness_confirmed_seconds",
 
 export const scheduleRows = counter("kickoff_schedule_rows_total", {
   description: "Schedule rows by what became of them",
-  labels: { kind: kinds, outcome: [...new Set(Object.values(rowOutcomes).flat())] }
+  labels: { kind: kinds, outcome: [...new Set(Object.values(rowOutcomes).flat()), "shadowed"] }
 })
 
 export const batchSeconds = histogram("kickoff_batch_seconds", {
@@ -263,6 +263,10 @@ export const buildInfo = gauge("kickoff_build_info", {
 export const rolePlayed = gauge("kickoff_role", {
   description: "1 for each role that this process plays",
   labels: { role: ["api", "status-transitions", "notifications", "outbox"] satisfies ReadonlyArray<Role> }
+})
+
+export const shadow = gauge("kickoff_shadow", {
+  description: "1 in a process that only records what it would do, as `KICKOFF_SHADOW` asks; else 0"
 })
 
 export const processStart = gauge("process_start_time_seconds", {

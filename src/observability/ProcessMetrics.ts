@@ -28,7 +28,7 @@ export class ProcessMetrics extends Context.Service<
   static readonly layer = Layer.effect(
     ProcessMetrics,
     Effect.gen(function* () {
-      const { roles } = yield* Settings
+      const { roles, shadow } = yield* Settings
       const context = yield* Effect.context()
 
       yield* Metrics.startCounting(roles)
@@ -37,6 +37,7 @@ export class ProcessMetrics extends Context.Service<
         1
       )
       for (const role of roles) yield* Metric.update(Metric.withAttributes(Metrics.rolePlayed, { role }), 1)
+      yield* Metric.update(Metrics.shadow, shadow ? 1 : 0)
       yield* Metric.update(Metrics.processStart, performance.timeOrigin / 1000)
       const maxFiles = readMaxFiles()
       if (Option.isSome(maxFiles)) yield* Metric.update(Metrics.processMaxFiles, maxFiles.value)

@@ -12,7 +12,7 @@ import { Replica } from "../observability/Replica.ts"
 import { describeSqlError } from "../postgres/Database.ts"
 import { MigrationRepository } from "../postgres/MigrationRepository.ts"
 import { latestMigration } from "../postgres/migrations.ts"
-import { sessionName } from "../postgres/sessionName.ts"
+import { sessionName, shadowParts } from "../postgres/sessionName.ts"
 import { makeSockets, readTls } from "../postgres/sockets.ts"
 import {
   type Backlog,
@@ -216,6 +216,30 @@ export interface Work {
 }
 
 const parts = ["status-transitions", "notifications", "outbox", "listener"]
+const partsInShadow = [shadowParts["status-transitions"], shadowParts.notifications, "listener"]
+
+const judgeParts = (needed: ReadonlyArray<string>, sessions: ReadonlyArray<SessionFacts>): Finding =>
+  unless(
+    "processes",
+    needed.filter((part) => !sessions.some((session) => session.part === part)),
+    {
+      verdict: "trouble",
+      well: "every role is played",
+      cure: "Start a process with the role, see kickoff serve --help"
+    },
+    (part) => `no process has a session for ${part}`
+  )
+
+/** What is overdue there, or waits, is another system's. */
+export const judgeShadow = (sessions: ReadonlyArray<SessionFacts>): ReadonlyArray<Finding> => [
+  {
+    check: "shadow",
+    verdict: "warning",
+    detail: "the database is in shadow: Kickoff records what it would do, and changes and publishes nothing",
+    cure: "kickoff shadow report compares; once the other system has stopped, kickoff shadow end, then start without KICKOFF_SHADOW"
+  },
+  judgeParts(partsInShadow, sessions)
+]
 
 /** How many rows of a kind are due. */
 const dueOf = (backlogs: ReadonlyArray<Backlog>, kind: ScheduleKind): number =>
@@ -250,19 +274,9 @@ const judgePauses = (pauses: ReadonlyArray<Pause>, backlogs: ReadonlyArray<Backl
   )
 
 export const judgeWork = ({ backlogs, openLetters, outbox, pauses, sessions }: Work): ReadonlyArray<Finding> => {
-  const absent = parts.filter((part) => !sessions.some((session) => session.part === part))
   const relays = sessions.filter((session) => session.relays).length
   return [
-    unless(
-      "processes",
-      absent,
-      {
-        verdict: "trouble",
-        well: "every role is played",
-        cure: "Start a process with the role, see kickoff serve --help"
-      },
-      (part) => `no process has a session for ${part}`
-    ),
+    judgeParts(parts, sessions),
     relays === 1
       ? ok("relay", "one process relays the events")
       : {
@@ -405,7 +419,8 @@ export const diagnose = Effect.fn("Diagnosis.diagnose")(function* (
   const repository = yield* DiagnosisRepository
   const state = yield* DatabaseMetricsRepository
   const migrations = yield* MigrationRepository
-  // Three checks ask for it.
+  const sessions = yield* SessionRepository
+  // Several checks ask for it.
   const server = yield* Effect.cached(repository.server)
   const applied = yield* checked("migrations", Effect.map(migrations.newest, judgeMigrations))
   const schema = [
@@ -416,7 +431,12 @@ export const diagnose = Effect.fn("Diagnosis.diagnose")(function* (
       Effect.zipWith(server, repository.missingPrivileges, ({ role }, missing) => judgePrivileges(role, missing))
     ),
     checked("tables", Effect.zipWith(server, state.listTables, judgeTables)),
-    checked("work", Effect.map(readWork, judgeWork))
+    checked(
+      "work",
+      Effect.flatMap(server, ({ shadow }) =>
+        shadow ? Effect.map(sessions.list, judgeShadow) : Effect.map(readWork, judgeWork)
+      )
+    )
   ]
   const findings = yield* Effect.all([
     checked("server", Effect.map(server, judgeServer)),

@@ -16,6 +16,8 @@ export interface ServerFacts {
   readonly autovacuum: boolean
   /** Share of the queue of notifications that is taken, from 0 to 1. */
   readonly notification_queue: number
+  /** Whether another system does the work in this database, and Kickoff only records what it would do. */
+  readonly shadow: boolean
 }
 
 export interface TriggerFacts {
@@ -27,6 +29,13 @@ export interface TriggerFacts {
 export interface IndexFacts {
   readonly name: string
   readonly valid: boolean
+}
+
+/** The same as {@link privileges} of the tables that there are in a shadow alone. */
+const shadowPrivileges: Readonly<Record<string, ReadonlyArray<string>>> = {
+  shadow_run: ["SELECT"],
+  shadow_decisions: ["SELECT", "INSERT"],
+  shadow_changes: ["SELECT"]
 }
 
 /** A table, and what the running service must be allowed to do with it. */
@@ -59,13 +68,17 @@ export class DiagnosisRepository extends Context.Service<
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient
       const names = Object.keys(privileges)
+      const needed = Object.entries({ ...privileges, ...shadowPrivileges }).flatMap(([name, privileges]) =>
+        privileges.map((privilege) => ({ name, privilege }))
+      )
 
       return DiagnosisRepository.of({
         server: Effect.map(
           sql<ServerFacts>`
             SELECT current_setting('server_version_num')::int AS version, pg_is_in_recovery() AS in_recovery,
               current_user::text AS role, current_setting('session_replication_role') AS replication_role,
-              current_setting('autovacuum')::boolean AS autovacuum, pg_notification_queue_usage() AS notification_queue`,
+              current_setting('autovacuum')::boolean AS autovacuum, pg_notification_queue_usage() AS notification_queue,
+              to_regclass('shadow_run') IS NOT NULL AS shadow`,
           ([row]) =>
             row ?? {
               version: 0,
@@ -73,7 +86,8 @@ export class DiagnosisRepository extends Context.Service<
               role: "",
               replication_role: "",
               autovacuum: true,
-              notification_queue: 0
+              notification_queue: 0,
+              shadow: false
             }
         ),
 
@@ -94,8 +108,8 @@ export class DiagnosisRepository extends Context.Service<
           sql<{ readonly missing: string }>`
             SELECT wanted.privilege || ' on ' || wanted.name AS missing
             FROM unnest(
-              ${names.flatMap((name) => (privileges[name] ?? []).map(() => name))}::text[],
-              ${names.flatMap((name) => privileges[name] ?? [])}::text[]
+              ${needed.map(({ name }) => name)}::text[],
+              ${needed.map(({ privilege }) => privilege)}::text[]
             ) AS wanted (name, privilege)
             WHERE to_regclass(wanted.name) IS NOT NULL
               AND NOT CASE wanted.privilege

@@ -9,6 +9,7 @@ import type { Pause } from "../domain/Pause.ts"
 import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { MigrationRepository } from "../postgres/MigrationRepository.ts"
 import { latestMigration } from "../postgres/migrations.ts"
+import { shadowParts } from "../postgres/sessionName.ts"
 import { type Role, roles } from "../Settings.ts"
 import {
   type Backlog,
@@ -32,6 +33,8 @@ export interface ReplicaStatus {
   readonly roles: ReadonlyArray<Role>
   /** Whether it is the one that relays the events. */
   readonly relays: boolean
+  /** Whether it only records what it would do in its roles. */
+  readonly shadow: boolean
 }
 
 export interface ScheduleStatus extends Omit<Backlog, "paused"> {
@@ -55,6 +58,9 @@ export interface Status {
 /** The parts that a process which serves has sessions for, besides those with the name of a role. */
 const otherParts = new Set<string | null>(["listener", "relay", "pool", "metrics", "readiness"])
 
+/** What the sessions of a role call themselves in shadow; there nobody relays. */
+const inShadow: Readonly<Record<Role, string | undefined>> = { ...shadowParts, outbox: undefined }
+
 const isRole = (part: string | null): part is Role => roles.some((role) => role === part)
 
 /** The processes that serve, in the order of their names; who runs a command is none. */
@@ -63,8 +69,9 @@ export const toReplicas = (sessions: ReadonlyArray<SessionFacts>): ReadonlyArray
     .filter(([, theirs]) => theirs.some(({ part }) => isRole(part) || otherParts.has(part)))
     .map(([replica, theirs]) => ({
       replica,
-      roles: roles.filter((role) => theirs.some(({ part }) => part === role)),
-      relays: theirs.some(({ relays }) => relays)
+      roles: roles.filter((role) => theirs.some(({ part }) => part === role || part === inShadow[role])),
+      relays: theirs.some(({ relays }) => relays),
+      shadow: theirs.some(({ part }) => Object.values<string | null>(shadowParts).includes(part))
     }))
     .toSorted((a, b) => (a.replica ?? "").localeCompare(b.replica ?? ""))
 

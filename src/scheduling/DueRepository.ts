@@ -18,9 +18,10 @@ export interface DueRow {
 
 /**
  * `applied`, `sent`: took effect. `superseded`, `skipped`: done, without effect, because the game no longer allowed it.
- * `waiting`: a completion put aside until its start is done. `parked`: became a dead letter at once.
+ * `waiting`: a completion put aside until its start is done. `parked`: became a dead letter at once. `shadowed`: nothing
+ * was done, only recorded what would have been.
  */
-export type Outcome = "applied" | "sent" | "superseded" | "skipped" | "waiting" | "parked"
+export type Outcome = "applied" | "sent" | "superseded" | "skipped" | "waiting" | "parked" | "shadowed"
 
 /** A row of a batch after its transaction. */
 export interface Processed {

@@ -37,9 +37,10 @@ export interface ScheduleTable {
 }
 
 /** How much earlier than necessary a look begins, ms: instants are rounded on their way, and its clock goes on. */
-const margin = 1000
+export const margin = 1000
 
-const bound = (from: From): string =>
+/** The earliest instant that is looked at, as the database reads it. */
+export const bound = (from: From): string =>
   from === undefined || from < 0 ? "-infinity" : new Date(Math.floor(from)).toISOString()
 
 /** Every answer is awaited for a limited time, so that a server that vanished cannot hold the loop. */

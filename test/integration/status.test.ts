@@ -22,7 +22,12 @@ const Report = Schema.fromJsonString(
     schema: Schema.Int,
     at: Schema.String,
     replicas: Schema.Array(
-      Schema.Struct({ replica: Schema.String, roles: Schema.Array(Schema.String), relays: Schema.Boolean })
+      Schema.Struct({
+        replica: Schema.String,
+        roles: Schema.Array(Schema.String),
+        relays: Schema.Boolean,
+        shadow: Schema.Boolean
+      })
     ),
     unplayed_roles: Schema.Array(Schema.String),
     schedules: Schema.Array(

@@ -5,6 +5,7 @@ import {
   judgeClock,
   judgeHolders,
   judgeServer,
+  judgeShadow,
   judgeTables,
   judgeWork,
   type Finding,
@@ -20,7 +21,8 @@ const server: ServerFacts = {
   role: "kickoff",
   replication_role: "origin",
   autovacuum: true,
-  notification_queue: 0
+  notification_queue: 0,
+  shadow: false
 }
 const transitions: Backlog = { ...idleBacklog, kind: "status-transition" }
 const reminders: Backlog = { ...idleBacklog, kind: "notification" }
@@ -95,6 +97,12 @@ describe("the doctor", () => {
       "notification since 2026-12-31T20:00:00.000Z by anna, because: a new bot; 7 of them are due"
     )
     assert.include(finding?.cure, "kickoff resume notification")
+  })
+
+  it("asks nothing of a shadow but that its loops are there, and says what it is", () => {
+    const shadow = ["shadow-transitions", "shadow-reminders", "listener", "shadow-pool"].map((part) => session(part))
+    assert.deepStrictEqual(wrong(judgeShadow(shadow)), ["warning: shadow"])
+    assert.deepStrictEqual(wrong(judgeShadow(sessions)), ["warning: shadow", "trouble: processes"])
   })
 
   it("names clocks that differ by more than the way there and back may hide", () => {

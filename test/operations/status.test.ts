@@ -15,9 +15,23 @@ describe("the processes that serve", () => {
       session("c:1", "listener")
     ]
     assert.deepStrictEqual(toReplicas(sessions), [
-      { replica: "a:1", roles: ["api", "status-transitions"], relays: false },
-      { replica: "b:1", roles: ["outbox"], relays: true },
-      { replica: "c:1", roles: [], relays: false }
+      { replica: "a:1", roles: ["api", "status-transitions"], relays: false, shadow: false },
+      { replica: "b:1", roles: ["outbox"], relays: true, shadow: false },
+      { replica: "c:1", roles: [], relays: false, shadow: false }
+    ])
+  })
+
+  it("play their roles in shadow where their sessions say so", () => {
+    const sessions = [
+      session("a:1", "listener"),
+      session("a:1", "shadow-transitions"),
+      session("a:1", "shadow-api"),
+      session("b:1", "shadow-reminders"),
+      session("b:1", "metrics")
+    ]
+    assert.deepStrictEqual(toReplicas(sessions), [
+      { replica: "a:1", roles: ["api", "status-transitions"], relays: false, shadow: true },
+      { replica: "b:1", roles: ["notifications"], relays: false, shadow: true }
     ])
   })
 
@@ -33,7 +47,7 @@ describe("the processes that serve", () => {
 
   it("are one where their names are not passed on", () => {
     assert.deepStrictEqual(toReplicas([session(null, "listener"), session(null, "notifications")]), [
-      { replica: null, roles: ["notifications"], relays: false }
+      { replica: null, roles: ["notifications"], relays: false, shadow: false }
     ])
   })
 })

@@ -9,6 +9,7 @@ import { CreationCursor } from "./cursor.ts"
 import { Instant, Limit } from "./fields.ts"
 import { DatabaseUnavailable, DeadLetterNotFoundProblem, DeadLetterResolvedProblem, edgeErrors } from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
+import { Writing } from "./Writing.ts"
 
 const fields = {
   ...DeadLetter.json.fields,
@@ -76,6 +77,7 @@ export class DeadLettersApi extends HttpApiGroup.make("dead-letters")
       success: SettledDeadLetterBody,
       error: settlingErrors
     })
+      .middleware(Writing)
       .annotate(OpenApi.Summary, "Try again what was given up")
       .annotate(
         OpenApi.Description,
@@ -88,6 +90,7 @@ export class DeadLettersApi extends HttpApiGroup.make("dead-letters")
       success: SettledDeadLetterBody,
       error: settlingErrors
     })
+      .middleware(Writing)
       .annotate(OpenApi.Summary, "Close a dead letter for good")
       .annotate(
         OpenApi.Description,

@@ -21,6 +21,7 @@ import {
   VersionMismatchProblem
 } from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
+import { Writing } from "./Writing.ts"
 
 /** A game as clients see it. */
 export const GameBody = Schema.Struct({
@@ -89,6 +90,7 @@ export class GamesApi extends HttpApiGroup.make("games")
       error: [IdempotencyConflictProblem, DatabaseUnavailable, ...bodyErrors, ...edgeErrors]
     })
       .annotate(NeededScope, "write")
+      .middleware(Writing)
       .annotate(OpenApi.Summary, "Plan a game")
       .annotate(
         OpenApi.Description,
@@ -125,6 +127,7 @@ export class GamesApi extends HttpApiGroup.make("games")
       error: [...changeErrors, ...bodyErrors]
     })
       .annotate(NeededScope, "write")
+      .middleware(Writing)
       .annotate(OpenApi.Summary, "Change a game")
       .annotate(
         OpenApi.Description,
@@ -139,6 +142,7 @@ export class GamesApi extends HttpApiGroup.make("games")
       error: changeErrors
     })
       .annotate(NeededScope, "write")
+      .middleware(Writing)
       .annotate(OpenApi.Summary, "Cancel a game"),
     HttpApiEndpoint.delete("remove", "/games/:id", {
       params: path,
@@ -147,6 +151,7 @@ export class GamesApi extends HttpApiGroup.make("games")
       error: [GameNotFoundProblem, VersionMismatchProblem, DatabaseUnavailable, ...edgeErrors]
     })
       .annotate(NeededScope, "write")
+      .middleware(Writing)
       .annotate(OpenApi.Summary, "Delete a game and its schedule"),
     HttpApiEndpoint.get("schedule", "/games/:id/schedule", {
       params: path,

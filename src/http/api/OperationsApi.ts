@@ -29,6 +29,9 @@ const Overdue = Schema.Struct({
   since_seconds: Schema.Finite
 })
 
+/** Said where the process only records what it would do. */
+const shadow = Schema.optionalKey(Schema.Literal(true))
+
 /** The database is away or not migrated: this process can do nothing. */
 export class NotReady extends HttpApiError.Problem<NotReady>()(
   "NotReady",
@@ -46,7 +49,7 @@ export class NotLive extends HttpApiError.Problem<NotLive>()(
 export class OperationsApi extends HttpApiGroup.make("operations")
   .add(
     HttpApiEndpoint.get("live", "/health/live", {
-      success: Schema.Struct({ status: Schema.Literal("ok"), loops: Schema.Array(Schema.String) }),
+      success: Schema.Struct({ status: Schema.Literal("ok"), loops: Schema.Array(Schema.String), shadow }),
       error: [NotLive, ...edgeErrors]
     })
       .annotate(OpenApi.Summary, "Whether the loops of this process make progress")
@@ -59,7 +62,8 @@ export class OperationsApi extends HttpApiGroup.make("operations")
       success: Schema.Struct({
         status: Schema.Literals(["ok", "degraded"]),
         components: Components,
-        paused: Schema.Array(PausedKind)
+        paused: Schema.Array(PausedKind),
+        shadow
       }),
       error: [NotReady, ...edgeErrors]
     })

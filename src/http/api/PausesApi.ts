@@ -7,6 +7,7 @@ import { Authentication, NeededScope } from "./Authentication.ts"
 import { Instant } from "./fields.ts"
 import { bodyErrors, DatabaseUnavailable, edgeErrors } from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
+import { Writing } from "./Writing.ts"
 
 /** A pause as clients see it. */
 export const PauseBody = Schema.Struct({
@@ -31,6 +32,7 @@ export class PausesApi extends HttpApiGroup.make("pauses")
       success: PauseBody,
       error: [DatabaseUnavailable, ...bodyErrors, ...edgeErrors]
     })
+      .middleware(Writing)
       .annotate(OpenApi.Summary, "Pause a kind of schedule")
       .annotate(
         OpenApi.Description,
@@ -42,6 +44,7 @@ export class PausesApi extends HttpApiGroup.make("pauses")
       success: HttpApiSchema.NoContent.annotate({ description: "It goes on" }),
       error: [DatabaseUnavailable, ...edgeErrors]
     })
+      .middleware(Writing)
       .annotate(OpenApi.Summary, "Let a kind of schedule go on")
       .annotate(
         OpenApi.Description,

@@ -77,6 +77,13 @@ export class UnsupportedMediaType extends HttpApiError.Problem<UnsupportedMediaT
   title: "Unsupported Media Type"
 }) {}
 
+/** This service is a shadow of another system, which does the work: it changes nothing. */
+export class InShadow extends HttpApiError.Problem<InShadow>()("InShadow", {
+  type: type("in-shadow"),
+  status: 409,
+  title: "This service is a shadow"
+}) {}
+
 /** What every route may answer. */
 export const edgeErrors = [BadRequest, ServiceUnavailable] as const
 

@@ -8,6 +8,7 @@ import { CreationCursor } from "../api/cursor.ts"
 import * as Authentication from "./authentication.ts"
 import { makeToProblem } from "./failures.ts"
 import * as RequestValidation from "./requestValidation.ts"
+import * as Writing from "./writing.ts"
 
 /** Longest that a request may wait for a database that does not answer. */
 const patience = Duration.seconds(15)
@@ -65,4 +66,4 @@ export const layer = HttpApiBuilder.group(
           )
     })
   })
-).pipe(Layer.provide(RequestValidation.layer), Layer.provide(Authentication.layer))
+).pipe(Layer.provide(RequestValidation.layer), Layer.provide(Authentication.layer), Layer.provide(Writing.layer))

@@ -11,6 +11,7 @@ import { toEntityTag, toVersions } from "../api/entityTag.ts"
 import * as Authentication from "./authentication.ts"
 import { makeToProblem } from "./failures.ts"
 import * as RequestValidation from "./requestValidation.ts"
+import * as Writing from "./writing.ts"
 
 /** Longest that a request may wait for a database that does not answer. */
 const patience = Duration.seconds(15)
@@ -99,4 +100,4 @@ export const layer = HttpApiBuilder.group(
         games.schedule(params.id).pipe(Effect.catchTags({ GameNotFound, SqlError }), database.within(patience))
     })
   })
-).pipe(Layer.provide(RequestValidation.layer), Layer.provide(Authentication.layer))
+).pipe(Layer.provide(RequestValidation.layer), Layer.provide(Authentication.layer), Layer.provide(Writing.layer))

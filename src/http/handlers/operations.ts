@@ -5,6 +5,7 @@ import { PrometheusMetrics } from "effect/observability"
 import { Health } from "../../observability/Health.ts"
 import { DatabaseMetrics } from "../../operations/DatabaseMetrics.ts"
 import { ProcessMetrics } from "../../observability/ProcessMetrics.ts"
+import { Settings } from "../../Settings.ts"
 import { ProcessApi } from "../api/Api.ts"
 import { NotLive, NotReady } from "../api/OperationsApi.ts"
 import { Readiness } from "../Readiness.ts"
@@ -17,11 +18,13 @@ export const layer = HttpApiBuilder.group(
     const readiness = yield* Readiness
     const processMetrics = yield* ProcessMetrics
     const databaseMetrics = yield* DatabaseMetrics
+    const { shadow } = yield* Settings
+    const mode = shadow ? { shadow: true as const } : {}
 
     return handlers.handleAll({
       live: Effect.fnUntraced(function* () {
         const overdue = yield* health.overdue
-        if (overdue.length === 0) return { status: "ok" as const, loops: yield* health.loops }
+        if (overdue.length === 0) return { status: "ok" as const, loops: yield* health.loops, ...mode }
         return yield* new NotLive({
           detail: `No progress: ${overdue.map(({ loop, state }) => `${loop} is ${state}`).join(", ")}`,
           overdue: overdue.map(({ loop, since, state }) => ({ loop, state, since_seconds: Duration.toSeconds(since) }))
@@ -39,7 +42,7 @@ export const layer = HttpApiBuilder.group(
           })
         }
         const whole = listener.state !== "away" && broker.state !== "away"
-        return { status: whole ? ("ok" as const) : ("degraded" as const), components, paused }
+        return { status: whole ? ("ok" as const) : ("degraded" as const), components, paused, ...mode }
       }),
 
       metrics: Effect.fnUntraced(function* () {

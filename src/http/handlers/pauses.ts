@@ -7,6 +7,7 @@ import { Api } from "../api/Api.ts"
 import * as Authentication from "./authentication.ts"
 import { makeToProblem } from "./failures.ts"
 import * as RequestValidation from "./requestValidation.ts"
+import * as Writing from "./writing.ts"
 
 /** Longest that a request may wait for a database that does not answer; longer than a pause waits for its turn. */
 const patience = Duration.seconds(15)
@@ -39,4 +40,4 @@ export const layer = HttpApiBuilder.group(
         pauses.resume([params.kind]).pipe(Effect.asVoid, Effect.catchTags(problems), database.within(patience))
     })
   })
-).pipe(Layer.provide(RequestValidation.layer), Layer.provide(Authentication.layer))
+).pipe(Layer.provide(RequestValidation.layer), Layer.provide(Authentication.layer), Layer.provide(Writing.layer))
