@@ -47,6 +47,10 @@ const callsOf = ({ keys, letters }: { readonly keys: string; readonly letters: R
     "dead-letters replay": well(replayed),
     "dead-letters discard": well(discarded),
     backfill: well(),
+    "shadow begin": well(),
+    // Nothing was due yet.
+    "shadow report": { args: [], code: 1 },
+    "shadow end": well(),
     "keys create": well("--name", "bot", "--scopes", "read,write"),
     "keys list": well("--file", keys)
   } satisfies Readonly<Record<string, Call>>
