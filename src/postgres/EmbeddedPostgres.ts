@@ -228,12 +228,16 @@ const initialise = Effect.fn("EmbeddedPostgres.initialise")(function* (
 
 const halfPrefix = "initdb-"
 
+/** How often the folder of an `initdb` is removed again that outlived its start: it writes on until it misses a file. */
+const removals = Schedule.max([Schedule.spaced("50 millis"), Schedule.recurs(100)])
+
 /** What a start that was killed in the middle of `initdb` left. */
 const removeHalves = Effect.fnUntraced(function* (folder: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const halves = (yield* fs.readDirectory(folder)).filter((entry) => entry.startsWith(halfPrefix))
-  yield* Effect.forEach(halves, (half) => fs.remove(path.join(folder, half), { recursive: true }), { discard: true })
+  const removeHalf = (half: string) => Effect.retry(fs.remove(half, { recursive: true, force: true }), removals)
+  yield* Effect.forEach(halves, (half) => removeHalf(path.join(folder, half)), { discard: true })
 })
 
 /** A port that was free a moment ago. */
