@@ -178,7 +178,7 @@ const begin = Command.make(
     )
     yield* json ? printJson({ since: time(since) }) : print(`In shadow since ${time(since)}`)
   })
-).pipe(Command.withDescription("Let the database be another system's: no process can change or publish anything"))
+).pipe(Command.withDescription("Leave the database to another system: no process can change or publish anything"))
 
 const end = Command.make(
   "end",

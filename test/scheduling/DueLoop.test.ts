@@ -534,7 +534,9 @@ describe("DueLoop", () => {
         applyDue: (limit, from, except = []) => {
           most = Math.max(most, except.length)
           return repository.applyDue(limit, from, except)
-        }
+        },
+        // It takes a while, so that others have their turn before all suspects were tried.
+        applyThese: (rows) => Effect.andThen(TestClock.adjust(Duration.millis(10)), repository.applyThese(rows))
       }
       yield* Effect.forkScoped(run(watched))
       while ([...schedule.rows.values()].some(({ done, hold }) => !done && hold === undefined)) yield* Effect.yieldNow
