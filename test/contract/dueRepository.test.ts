@@ -350,3 +350,16 @@ suite(
   }),
   NotificationRepository.layer.pipe(Layer.provideMerge(TestDatabase.layer))
 )
+
+describe("DueRepository (notification_schedule)", () => {
+  it.live("sends one reminder of a game with each statement, earlier ones first", () =>
+    Effect.gen(function* () {
+      const repository = yield* NotificationRepository
+      const game = yield* insertGame(3_600_000)
+      const later = yield* insertReminder(game, 15, -1000)
+      const earlier = yield* insertReminder(game, 60, -2000)
+      const applied = Effect.map(repository.applyDue(10, undefined), (rows) => rows.map(({ id }) => id))
+      assert.deepStrictEqual([yield* applied, yield* applied, yield* applied], [[earlier], [later], []])
+    }).pipe(Effect.provide(NotificationRepository.layer.pipe(Layer.provideMerge(TestDatabase.layer))))
+  )
+})

@@ -21,6 +21,8 @@ describe("the signal of a process that does not relay", () => {
       // One of another's comes after all that were sent before.
       yield* signal.setRelaying(false)
       yield* Queue.take(heard)
+      // Were there another one, it would follow within 5 ms.
+      yield* Effect.sleep("50 millis")
       yield* pg.notify(channels.outbox, "end")
       assert.strictEqual((yield* Queue.take(heard)).payload, "end")
     }).pipe(Effect.scoped, Effect.provide(layer))

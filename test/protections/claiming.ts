@@ -55,10 +55,7 @@ export const claiming: ReadonlyArray<Protection> = [
       }
     ],
     caughtBy: {
-      [games.test]: [
-        "a foreign transaction that holds the game > is waited for",
-        "two edits at once > that expect the same version: one applies, the other is refused"
-      ]
+      [games.test]: ["a foreign transaction that holds the game > is waited for"]
     }
   },
   {
@@ -424,9 +421,7 @@ export const claiming: ReadonlyArray<Protection> = [
       }
     ],
     caughtBy: {
-      "test/integration/ledger.test.ts": [
-        "finds nothing after two reminders of one game were due at once: each is sent and on record once"
-      ]
+      [dueRepository]: ["sends one reminder of a game with each statement, earlier ones first"]
     }
   },
   {
