@@ -53,6 +53,12 @@ const givesWay = { for: Duration.millis(100), every: Duration.millis(25) }
 /** Most rows that are claimed out of turn between two batches of a backlog. */
 const promptSize = 200
 
+/**
+ * Lets the relay of this process ask for the events before the loop counts what it did and looks for more, which would delay
+ * them: the hint goes from fiber to fiber, one turn of the scheduler each, until it has become a statement.
+ */
+const relayFirst = Effect.repeat(Effect.yieldNow, { times: 3 })
+
 /** How often a batch that met a deadlock or a timeout is tried before it is split. */
 const passingRetries = Schedule.max([Schedule.exponential("20 millis").pipe(Schedule.jittered), Schedule.recurs(3)])
 
@@ -125,7 +131,10 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   let mayHaveTold = true
 
   /** One statement, its measures, and the signal to the relay; not interruptible, so that it ends before a stop. */
-  const commit = (apply: Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>) =>
+  const commit = (
+    apply: Effect.Effect<ReadonlyArray<Processed>, SqlError.SqlError>,
+    handOver: Effect.Effect<void> = Effect.void
+  ) =>
     Effect.gen(function* () {
       const began = yield* Clock.monotonicTimeNanos
       const rows = yield* Effect.tapError(apply, () => Effect.sync(() => (mayHaveTold = true)))
@@ -133,6 +142,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       const ended = yield* Clock.currentTimeNanos
       if (rows.length > 0) {
         yield* signal.committed
+        yield* handOver
         yield* Metric.update(batchSeconds, Duration.toSeconds(elapsed))
         yield* Metric.update(batchRows, rows.length)
         yield* report(rows, elapsed)
@@ -210,19 +220,18 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
   const claimFewer = Effect.sync(() => (limit = Math.max(1, Math.floor(limit / 4))))
 
   /** Applies the next batch of fresh rows and returns how many were dealt with. */
-  const applyFresh: Effect.Effect<number, SqlError.SqlError> = Effect.suspend(() =>
-    commit(repository.applyDue(limit, from, suspects.rows()))
-  ).pipe(
-    retryPassing,
-    Effect.tap((handled) =>
-      Effect.sync(() => {
-        // Where others hold everything, nothing was learned of the server's speed.
-        if (handled > 0) limit = Math.min(limit + Math.ceil(limit / 8), batchSize)
-      })
-    ),
-    Effect.catchIf(isAboutRows, (error) => suspect(error, limit, from)),
-    Effect.tapError(() => claimFewer)
-  )
+  const applyFresh = (handOver?: Effect.Effect<void>): Effect.Effect<number, SqlError.SqlError> =>
+    Effect.suspend(() => commit(repository.applyDue(limit, from, suspects.rows()), handOver)).pipe(
+      retryPassing,
+      Effect.tap((handled) =>
+        Effect.sync(() => {
+          // Where others hold everything, nothing was learned of the server's speed.
+          if (handled > 0) limit = Math.min(limit + Math.ceil(limit / 8), batchSize)
+        })
+      ),
+      Effect.catchIf(isAboutRows, (error) => suspect(error, limit, from)),
+      Effect.tapError(() => claimFewer)
+    )
 
   /** From when on rows are claimed out of turn, while there is a backlog. */
   let promptFrom: From
@@ -340,7 +349,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       const cycle = Effect.fnUntraced(function* (woken: WakeUp | undefined) {
         if (woken === "backstop") from = undefined
         // A timer rings because a row is due: applying it at once saves it the time of a look.
-        if (woken === "timer") yield* applyFresh
+        if (woken === "timer") yield* applyFresh(relayFirst)
         let pause = shortestPause
         for (;;) {
           // Hints that came meanwhile: what they name must not wait for the end of a backlog.
@@ -357,7 +366,7 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
           yield* judgeProgress(look)
           const prompt = yield* applyPrompt(look)
           if (yield* giveWay(look)) continue
-          const fresh = isDue(look.fresh) && suspects.hasRoom() ? yield* applyFresh : 0
+          const fresh = isDue(look.fresh) && suspects.hasRoom() ? yield* applyFresh() : 0
           const searching = suspects.areThere()
           if (searching) yield* search
           const retried = isDue(look.retry) ? yield* applyRetries : 0

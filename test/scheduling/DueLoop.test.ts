@@ -81,6 +81,32 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("lets the relay ask for the event of a row that was waited for before it looks for more", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      const signal = yield* OutboxSignal
+      yield* signal.setRelaying(true)
+      yield* schedule.add("a", Duration.seconds(10))
+      const loop = yield* started
+      yield* loop.rests
+      yield* Queue.clear(signal.wakeUps)
+      const order: Array<string> = []
+      schedule.onCall = (method) => Effect.sync(() => void order.push(method))
+      // As in the relay: one fiber takes the signal, another one asks.
+      const turns = yield* Queue.sliding<void>(1)
+      const hints = Effect.andThen(Queue.take(signal.wakeUps), Queue.offer(turns, undefined))
+      const lane = Effect.andThen(
+        Queue.take(turns),
+        Effect.sync(() => order.push("list"))
+      )
+      yield* Effect.forkScoped(Effect.forever(hints))
+      yield* Effect.forkScoped(Effect.forever(lane))
+      yield* TestClock.adjust(Duration.seconds(10))
+      yield* loop.rests
+      assert.deepStrictEqual(order, ["applyDue", "list", "look"])
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("is woken by a hint and applies a row that is due earlier than the one it waits for", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
