@@ -146,7 +146,7 @@ export class OutboxRepository extends Context.Service<
           SELECT
             (SELECT id FROM outbox WHERE id >= ${String(from)}::bigint ORDER BY id LIMIT 1)::text AS first,
             pg_snapshot_xmin(pg_current_snapshot())::text AS over,
-            pg_snapshot_xmax(pg_current_snapshot())::text AS begun,
+            pg_current_xact_id()::text AS begun,
             (extract(epoch FROM (SELECT min(retry_at) FROM outbox WHERE retry_at IS NOT NULL) - clock_timestamp())
               * 1000)::float8 AS retry`
         const { begun = "0", first: id = null, over = "0", retry = null } = row ?? {}

@@ -12,7 +12,10 @@ export interface Sight {
   readonly first: bigint | undefined
   /** Every transaction with a lower id is over. */
   readonly over: bigint
-  /** No transaction with this id or a higher one had begun to write. */
+  /**
+   * No transaction with this id or a higher one had begun to write. It must have been given after the snapshot was taken:
+   * what PostgreSQL calls a snapshot's xmax comes after those that are over alone, and others above it may be writing.
+   */
   readonly begun: bigint
 }
 

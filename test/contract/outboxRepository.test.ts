@@ -178,4 +178,64 @@ describe("OutboxRepository (PostgreSQL)", () => {
       assert.deepStrictEqual(yield* Fiber.join(late), yield* publishAll)
     }).pipe(Effect.scoped, Effect.provide(OutboxRepository.layer.pipe(Layer.provideMerge(TestDatabase.layer))))
   )
+
+  it.live(
+    "passes no event of a transaction that was writing, and the latest to have begun, when later ones were seen",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const database = yield* Database
+        const outbox = yield* OutboxRepository
+        const append = Effect.map(
+          sql<{ readonly event_id: string }>`
+          INSERT INTO outbox (game_id, type, data) VALUES (gen_random_uuid(), 'game.created', '{}') RETURNING event_id`,
+          ([row]) => row?.event_id
+        )
+        /** A transaction that begins to write now, does what it is told to, and ends when it is told to. */
+        const begin = Effect.gen(function* () {
+          const begun = yield* Deferred.make<void>()
+          const writes = yield* Deferred.make<void>()
+          const written = yield* Deferred.make<string | undefined>()
+          const ends = yield* Deferred.make<void>()
+          const transaction = yield* Effect.forkScoped(
+            database.transaction(
+              Effect.gen(function* () {
+                yield* sql`SELECT pg_current_xact_id()`
+                yield* Deferred.succeed(begun, undefined)
+                yield* Deferred.await(writes)
+                yield* Deferred.succeed(written, yield* append)
+                yield* Deferred.await(ends)
+              })
+            )
+          )
+          yield* Deferred.await(begun)
+          return {
+            write: Effect.andThen(Deferred.succeed(writes, undefined), Deferred.await(written)),
+            commit: Effect.andThen(Deferred.succeed(ends, undefined), Fiber.join(transaction))
+          }
+        })
+        const earlier = yield* begin
+        const latest = yield* begin
+        const passed = yield* latest.write
+        const seen = yield* earlier.write
+        yield* earlier.commit
+        yield* outbox.look
+        const listed = yield* outbox.list(10)
+        assert.deepStrictEqual(
+          listed.map(({ event_id }) => event_id),
+          [seen]
+        )
+        yield* outbox.remove(listed.map(({ id }) => id))
+        yield* outbox.look
+        yield* outbox.look
+        yield* latest.commit
+        assert.deepStrictEqual(
+          (yield* outbox.list(10)).map(({ event_id }) => event_id),
+          [passed]
+        )
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(OutboxRepository.layer.pipe(Layer.provideMerge(TestDatabase.layerWith({ connections: 4 }))))
+      )
+  )
 })

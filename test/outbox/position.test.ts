@@ -17,6 +17,7 @@ const Step = Schema.Union([
 /** A database as far as the outbox is concerned. */
 const makeDatabase = () => {
   let lastTransaction = 100n
+  let lastOver = 100n
   let lastEvent = 0n
   const open = new Map<number, { readonly transaction: bigint; readonly events: Array<bigint> }>()
   const visible = new Set<bigint>()
@@ -27,16 +28,20 @@ const makeDatabase = () => {
     },
     write: (writer: number) => open.get(writer)?.events.push(++lastEvent),
     end: (writer: number, commits: boolean) => {
-      const { events } = open.get(writer) ?? { events: [] }
+      const { events, transaction } = open.get(writer) ?? { events: [], transaction: 0n }
       if (commits) for (const event of events) visible.add(event)
+      if (transaction > lastOver) lastOver = transaction
       open.delete(writer)
     },
     look: (from: bigint) => {
       const running = [...open.values()].map(({ transaction }) => transaction)
-      const begun = lastTransaction + 1n
+      // As PostgreSQL has it: of those that run, a snapshot knows the ones that began before the last one that is over.
+      const over = running.reduce((a, b) => (a < b ? a : b), lastOver + 1n)
+      const begun = ++lastTransaction
+      lastOver = begun
       return {
         first: [...visible].toSorted((a, b) => Number(a - b)).find((event) => event >= from),
-        over: running.reduce((a, b) => (a < b ? a : b), begun),
+        over,
         begun
       }
     }

@@ -223,6 +223,22 @@ export const publishing: ReadonlyArray<Protection> = [
     }
   },
   {
+    pitfalls: [35],
+    name: "the relay's looks begin before everything that somebody was writing",
+    takenOut: [
+      {
+        file: repositories.outbox,
+        find: "pg_current_xact_id()::text AS begun",
+        put: "pg_snapshot_xmax(pg_current_snapshot())::text AS begun"
+      }
+    ],
+    caughtBy: {
+      [outboxRepository]: [
+        "passes no event of a transaction that was writing, and the latest to have begun, when later ones were seen"
+      ]
+    }
+  },
+  {
     pitfalls: [36],
     name: "a broker that is away costs no attempt",
     takenOut: [
