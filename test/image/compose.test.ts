@@ -1,7 +1,17 @@
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Clock, Context, Effect, Layer, Queue, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs"
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inject } from "vitest"
@@ -121,12 +131,32 @@ describe("docker-compose.yml", () => {
     assert.sameMembers([...variables(join(repository, ".env.example")).keys()], [...used])
   })
 
+  it.live("gives what .env says of traces to each process that serves, and no endpoint without it", () =>
+    Effect.gen(function* () {
+      const envFile = yield* makeEnvFile
+      const traces = {
+        OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318",
+        OTEL_EXPORTER_OTLP_HEADERS: "authorization=Bearer%20token",
+        OTEL_RESOURCE_ATTRIBUTES: "deployment.environment.name=production",
+        OTEL_TRACES_SAMPLER: "parentbased_traceidratio",
+        OTEL_TRACES_SAMPLER_ARG: "0.25"
+      }
+      const without = yield* Effect.promise(() => resolve(envFile))
+      for (const name of serving) assert.include(without[name]?.environment, { OTEL_EXPORTER_OTLP_ENDPOINT: "" })
+      const lines = Object.entries(traces).map(([variable, value]) => `${variable}=${value}\n`)
+      appendFileSync(envFile, lines.join(""))
+      const services = yield* Effect.promise(() => resolve(envFile))
+      for (const name of serving) assert.include(services[name]?.environment, traces)
+    }).pipe(Effect.scoped)
+  )
+
   it("gives each service the secrets that it needs and no other", () => {
     const holders = (secret: string) =>
       names.filter((name) => JSON.stringify(service(name).environment ?? {}).includes(secret))
     assert.sameMembers(holders("POSTGRES_PASSWORD"), ["db", ...ours])
     assert.sameMembers(holders("RABBITMQ_PASSWORD"), ["rabbitmq", "status-transition-daemon", "notification-daemon"])
     assert.sameMembers(holders("GRAFANA_PASSWORD"), ["grafana"])
+    assert.sameMembers(holders("OTEL_EXPORTER_OTLP_HEADERS"), ours)
   })
 
   it("pins every image to a release, and its own to the version of the package", () => {
