@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config"
 
-/** Tests that need the real servers; all others are pure and run alone with `vitest run --project unit`. */
+/** Tests that need the real servers; all others are pure and run alone with `npm run test:unit`. */
 const onServers = [
   "test/{integration,contract,model,postgres,end-to-end}/**/*.test.ts",
   "test/**/*.integration.test.ts"
