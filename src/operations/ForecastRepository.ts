@@ -49,7 +49,9 @@ export class ForecastRepository extends Context.Service<
             ORDER BY minute`
           return {
             now: rows[0]?.now ?? 0,
-            minutes: rows.filter(({ at }) => at > 0)
+            minutes: rows.flatMap(({ at, completions, reminders, starts }) =>
+              at > 0 ? [{ at, starts, completions, reminders }] : []
+            )
           }
         })
       })

@@ -93,6 +93,10 @@ describe("kickoff forecast", () => {
         minutes.reduce((sum, { starts }) => sum + starts, 0),
         4
       )
+      const peaks = body["peaks"] as ReadonlyArray<object>
+      for (const minute of [...minutes, ...peaks]) {
+        assert.sameMembers(Object.keys(minute), ["at", "starts", "completions", "reminders"])
+      }
       const { stdout } = yield* run("forecast", "--hours", "2")
       assert.match(stdout, /^4 starts, 0 completions and 3 reminders in the next 2 hours/)
       assert.lengthOf(stdout.split("\n"), 2 + 1 + 24 + 1)
