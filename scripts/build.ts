@@ -4,7 +4,7 @@
  * `dist/main.js` itself stays small enough for any Node to parse; what it runs are chunks that are loaded on demand.
  */
 import { build, type Plugin } from "esbuild"
-import { readFileSync, rmSync } from "node:fs"
+import { chmodSync, readFileSync, rmSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
@@ -62,3 +62,5 @@ await build({
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);"
   }
 })
+// npm makes it executable when it links `kickoff` to it, and a later build would undo that.
+chmodSync(`${root}dist/main.js`, 0o755)

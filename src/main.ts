@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /**
  * The process: checks that Node.js is new enough, then loads the command line and runs it.
  *

@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import packageJson from "../../package.json" with { type: "json" }
-import { freePort, runProgram, startProgram } from "../support/service.ts"
+import { run } from "../support/commands.ts"
+import { freePort, mainFile, runProgram, startProgram } from "../support/service.ts"
 
 const password = "s3cr3t-password"
 
@@ -22,6 +23,17 @@ describe.concurrent("the command line", { timeout: 30_000 }, () => {
       assert.deepStrictEqual({ code, stderr }, { code: 0, stderr: "" })
       assert.include(stdout, packageJson.version)
     })
+  )
+
+  it.live("runs by its name where npm has linked it", () =>
+    Effect.gen(function* () {
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "kickoff-linked-"))),
+        (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+      )
+      symlinkSync(mainFile, join(folder, "kickoff"))
+      assert.include(yield* Effect.promise(() => run(join(folder, "kickoff"), ["--version"])), packageJson.version)
+    }).pipe(Effect.scoped)
   )
 
   it.live.each(["kickoff", "kickoff serve", "kickoff migrate", "kickoff health"])("--help describes %s", (command) =>
