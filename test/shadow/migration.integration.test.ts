@@ -47,14 +47,14 @@ const statementsOf = (text: string): ReadonlyArray<string> => {
     .filter((statement) => statement !== "")
 }
 
-/** The old system's table, as such tables are: ids are texts, instants say no zone, reminders are JSON. */
-const oldTable = [
+/** The old system's tables, as such tables are: ids are texts or UUIDs, instants say no zone, reminders are JSON. */
+const oldTables = (id: string) => [
   `CREATE TABLE public.game_sessions (
-     id varchar(36) PRIMARY KEY DEFAULT gen_random_uuid(), guild_id varchar(20) NOT NULL, channel_id varchar(20),
+     id ${id} PRIMARY KEY DEFAULT gen_random_uuid(), guild_id varchar(20) NOT NULL, channel_id varchar(20),
      host_id varchar(20), title varchar(200) NOT NULL, description text, status varchar(20) NOT NULL DEFAULT 'scheduled',
      scheduled_at timestamp NOT NULL, expected_duration_minutes integer, reminder_minutes json
    )`,
-  "CREATE TABLE public.reminders_sent (game_id varchar(36), minutes integer, PRIMARY KEY (game_id, minutes))"
+  `CREATE TABLE public.reminders_sent (game_id ${id}, minutes integer, PRIMARY KEY (game_id, minutes))`
 ]
 
 /** How late the old system is at least, as one that looks once in a while. */
@@ -69,7 +69,7 @@ const beatStatements = [
      AND scheduled_at + make_interval(mins => expected_duration_minutes) <= (now() AT TIME ZONE 'UTC') - ${late}`
 ]
 
-const follow = (server: string) =>
+const follow = (server: string, id: string) =>
   Effect.gen(function* () {
     const suffix = randomBytes(6).toString("hex")
     const rabbitmq = inject("rabbitmqUrl")
@@ -159,7 +159,7 @@ const follow = (server: string) =>
     const statusOf = (id: string) =>
       Effect.map(app("SELECT status FROM public.game_sessions WHERE id = $1", [id]), ([row]) => row?.["status"])
 
-    yield* superuser(oldTable.join(";"))
+    yield* superuser(oldTables(id).join(";"))
     yield* superuser(`CREATE ROLE ${roles.app} LOGIN PASSWORD '${suffix}'`)
     yield* superuser(`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ${roles.app}`)
     const upcoming = yield* plan("upcoming", "1 hour", { reminders: "[90, 15]" })
@@ -387,9 +387,9 @@ const follow = (server: string) =>
   }).pipe(Effect.scoped)
 
 describe.each([
-  ["18", inject("postgresUrl")],
-  ["15", inject("postgres15Url")]
-])("the page on moving from another system, on PostgreSQL %s", (_, server) => {
+  ["18", "varchar(36)", inject("postgresUrl")],
+  ["15", "uuid", inject("postgres15Url")]
+])("the page on moving from another system, on PostgreSQL %s, with ids of the type %s", (_, id, server) => {
   if (server === null) return
-  it.live("leads from the old system to Kickoff and back", () => follow(server), 180_000)
+  it.live("leads from the old system to Kickoff and back", () => follow(server, id), 180_000)
 })
