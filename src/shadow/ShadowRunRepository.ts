@@ -2,7 +2,8 @@
  * A shadow's own tables and triggers: made when it begins, dropped as a whole when it ends.
  *
  * They are no migration, because a database that was never in shadow has nothing of them. As long as they are there, the
- * database itself refuses every event, so a live process that was started by mistake can do nothing.
+ * database itself refuses every event and every dead letter, so a live process that was started by mistake, or that came
+ * back after an outage, can do nothing, and can count that against no row.
  */
 import { Context, Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
@@ -198,6 +199,9 @@ const make = Effect.fnUntraced(function* ({ lock, pause, retries }: Patience) {
       END $$`
     yield* sql`
       CREATE TRIGGER shadow_guard BEFORE INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION shadow_guard()`
+    // Also where no row is inserted: every failure that is recorded has such a statement, in case it is the last.
+    yield* sql`
+      CREATE TRIGGER shadow_guard BEFORE INSERT ON dead_letters FOR EACH STATEMENT EXECUTE FUNCTION shadow_guard()`
   })
 
   const begin = alone(
@@ -261,6 +265,8 @@ const make = Effect.fnUntraced(function* ({ lock, pause, retries }: Patience) {
 
   const drop = Effect.gen(function* () {
     yield* sql`DROP TRIGGER shadow_guard ON outbox`
+    // A shadow that an earlier version began has none.
+    yield* sql`DROP TRIGGER IF EXISTS shadow_guard ON dead_letters`
     yield* sql`DROP TRIGGER shadow_note_status ON game_sessions`
     yield* sql`DROP TRIGGER shadow_note_sent ON notification_schedule`
     yield* sql`DROP FUNCTION shadow_guard(), shadow_note_status(), shadow_note_sent()`

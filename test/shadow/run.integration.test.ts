@@ -122,8 +122,12 @@ describe("a shadow", () => {
       assert.deepInclude(yield* getGame(game), { status: "SCHEDULED", version: 1 })
       assert.deepStrictEqual(yield* sql`SELECT FROM outbox UNION ALL SELECT FROM ledger`, [])
 
-      // Another application's changes are its own.
+      // What would be done without an event is refused as well: the other system may have done that half of it.
       yield* sql`UPDATE game_sessions SET status = 'IN_PROGRESS' WHERE id = ${game}`
+      yield* Effect.flip(live.applyDue(10, undefined))
+      assert.isFalse((yield* getTransitions(game)).get("IN_PROGRESS")?.executed)
+
+      // Another application's changes are its own.
       yield* sql`UPDATE game_status_schedule SET transition_time = now() + interval '1 hour' WHERE game_id = ${game}`
       yield* end()
       assert.lengthOf(yield* live.listDue(10), 0)
@@ -135,6 +139,37 @@ describe("a shadow", () => {
         ).pipe(Layer.provideMerge(database))
       )
     )
+  )
+
+  it.live("gives up no row that a live process tried before the shadow began", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const game = yield* insertGame(-1000)
+      yield* insertTransition(game, "IN_PROGRESS", -1000)
+      yield* sql`
+        UPDATE game_status_schedule SET hold = 'retry', attempts = 7, retry_at = now() - interval '1 second'
+        WHERE game_id = ${game}`
+      const rows = sql`SELECT hold, attempts, retry_at FROM game_status_schedule`
+      const before = yield* rows
+      // Others went through meanwhile, so the next failure would be the row's own.
+      yield* sql`
+        INSERT INTO ledger (replica, kind, source_ids, game_ids, targets, due_at, outcomes, attempts, event_ids)
+        SELECT 'other', 'status-transition', ARRAY[gen_random_uuid()], ARRAY[gen_random_uuid()], ARRAY['IN_PROGRESS'],
+          ARRAY[now()], ARRAY['applied'], ARRAY[0], ARRAY[gen_random_uuid()]`
+      yield* begin
+
+      const live = yield* StatusTransitionRepository
+      const [row] = yield* live.listRetries(10)
+      assert.isDefined(row)
+      if (row === undefined) return
+      yield* Effect.flip(live.applyThese([row]))
+      const failure = { error: "SqlError", message: "this database is in shadow" }
+      const refused = yield* Effect.flip(live.recordFailure(row, failure, 8, false))
+      assert.strictEqual(sqlState(refused), "42501")
+      assert.deepStrictEqual(yield* rows, before)
+      assert.lengthOf(yield* sql`SELECT FROM dead_letters`, 0)
+      assert.isTrue(Option.isSome(yield* end()))
+    }).pipe(Effect.provide(StatusTransitionRepository.layer.pipe(Layer.provideMerge(database))))
   )
 
   it.live("is noted by whoever changes games, without a right to its tables", () =>
