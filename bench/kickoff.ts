@@ -1,5 +1,6 @@
 /** Kickoff as it is delivered: the built process on a database and an exchange, its defaults untouched. */
 import { Duration, Effect, Schedule } from "effect"
+import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { BenchError } from "./BenchError.ts"
 import { type Program, runProgram, startProgram } from "./childProcess.ts"
@@ -75,11 +76,18 @@ export const environment = (databaseUrl: string, rabbitmqUrl: string, name: stri
   KICKOFF_HANDED_OVER: "true"
 })
 
-/** Starts a service and waits until it is ready; it stops when the scope closes. */
+/** The flags with which the image starts Node.js. */
+const imageFlags =
+  /^exec node (.*)\/app\/dist\/main\.js/m
+    .exec(readFileSync(new URL("../docker/entrypoint.sh", import.meta.url), "utf8"))?.[1]
+    ?.split(" ")
+    .filter((flag) => flag !== "") ?? []
+
+/** Starts a service as the image does, and waits until it is ready; it stops when the scope closes. */
 export const startService = Effect.fnUntraced(function* (env: Readonly<Record<string, string>>, profile?: string) {
   const program = yield* startProgram({
     name: "Kickoff",
-    args: [...(profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profile}`]), mainFile],
+    args: [...imageFlags, ...(profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${profile}`]), mainFile],
     env
   })
   const url = yield* program
