@@ -44,9 +44,6 @@ const toMillis = (text: string): string => {
   return new Date(Math.min(Date.parse(text) + beyond, endOfInstants - 1)).toISOString()
 }
 
-/** RFC 3339 has no years before 0, in which plain SQL may plan all the same: they are shown as early as it can say. */
-const toRfc3339 = (text: string): string => (text.startsWith("-") ? "0000-01-01T00:00:00.000Z" : text)
-
 /** An instant in JSON and in the query string: RFC 3339 with an offset in, UTC with milliseconds out. */
 export const InstantFromString = Schema.String.annotate({ format: "date-time" }).pipe(
   Schema.check(
@@ -59,7 +56,7 @@ export const InstantFromString = Schema.String.annotate({ format: "date-time" })
       { toJsonSchema: () => [{ pattern: rfc3339.source }, true] }
     )
   ),
-  Schema.decodeTo(Schema.String, SchemaTransformation.transform({ decode: toMillis, encode: toRfc3339 })),
+  Schema.decodeTo(Schema.String, SchemaTransformation.transform({ decode: toMillis, encode: (text: string) => text })),
   Schema.decodeTo(Schema.DateTimeUtc, SchemaTransformation.dateTimeUtcFromString)
 )
 

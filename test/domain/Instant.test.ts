@@ -90,17 +90,6 @@ describe("an instant in JSON", () => {
     })
   )
 
-  it.effect.each<readonly [planned: string, shown: string]>([
-    ["-000043-03-15T12:00:00.000Z", "0000-01-01T00:00:00.000Z"],
-    ["0000-01-01T00:00:00.000Z", "0000-01-01T00:00:00.000Z"],
-    ["0044-03-15T12:00:00.000Z", "0044-03-15T12:00:00.000Z"],
-    ["1969-12-31T23:59:59.999Z", "1969-12-31T23:59:59.999Z"]
-  ])("that only SQL can plan, %s, is shown as %s, in a form that RFC 3339 has", ([planned, shown]) =>
-    Effect.gen(function* () {
-      assert.strictEqual(yield* encode(DateTime.makeUnsafe(new Date(planned))), shown)
-    })
-  )
-
   it.effect.prop("keeps its millisecond through text and back", [Millis], ([millis]) =>
     Effect.gen(function* () {
       const instant = DateTime.makeUnsafe(millis)

@@ -342,7 +342,8 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
         const answer = yield* request("GET", `/v1/games/${row?.id ?? ""}`)
         assert.strictEqual(answer.status, 200)
         assert.strictEqual(answer.body["expected_duration_minutes"], 9_999_999)
-        assert.match(String(answer.body["scheduled_at"]), /^-000043-03-15T/)
+        // RFC 3339 has no year before 0.
+        assert.strictEqual(answer.body["scheduled_at"], "0000-01-01T00:00:00.000Z")
       })
     )
 
