@@ -80,6 +80,8 @@ export interface PauseFacts {
 
 export interface GameHistory {
   readonly now: number
+  /** Another system does what is due, and Kickoff changes nothing. */
+  readonly shadow: boolean
   readonly game: Option.Option<GameFacts>
   readonly rows: ReadonlyArray<RowFacts>
   readonly effects: ReadonlyArray<EffectFacts>
@@ -103,7 +105,8 @@ export class GameHistoryRepository extends Context.Service<
       return GameHistoryRepository.of({
         read: Effect.fn("GameHistoryRepository.read")(function* (id: GameId, since: DateTime.Utc) {
           const from = new Date(since.epochMilliseconds)
-          const [clock] = yield* sql<{ readonly now: number }>`SELECT ${millis("statement_timestamp()")} AS now`
+          const [server] = yield* sql<{ readonly now: number; readonly shadow: boolean }>`
+            SELECT ${millis("statement_timestamp()")} AS now, to_regclass('shadow_run') IS NOT NULL AS shadow`
           const games = yield* sql<GameFacts>`
             SELECT title, guild_id, status, version, ${millis("scheduled_at")} AS scheduled_at,
               ${millis("created_at")} AS created_at
@@ -145,7 +148,8 @@ export class GameHistoryRepository extends Context.Service<
             SELECT kind, ${millis("paused_at")} AS paused_at, paused_by, reason, ${millis("resumed_at")} AS resumed_at
             FROM pauses WHERE resumed_at IS NULL OR resumed_at >= ${from}::timestamptz
             ORDER BY paused_at`
-          return { now: clock?.now ?? 0, game: Option.fromNullishOr(games[0]), rows, effects, events, letters, pauses }
+          const { now = 0, shadow = false } = server ?? {}
+          return { now, shadow, game: Option.fromNullishOr(games[0]), rows, effects, events, letters, pauses }
         })
       })
     })

@@ -98,13 +98,16 @@ const toCome = (row: RowFacts, { now, pauses }: GameHistory): Moment => {
 }
 
 const remarksOn = (history: GameHistory): ReadonlyArray<string> => {
-  const { game, now, pauses, rows } = history
+  const { game, now, pauses, rows, shadow } = history
   const pending = rows.filter((row) => !row.done && (row.hold === null || row.hold === "retry"))
   const open = pauses.filter(({ kind, resumed_at }) => resumed_at === null && pending.some((row) => row.kind === kind))
   const overdue = pending.filter(
-    (row) => row.hold === null && row.due < now - patience && pauseAt(pauses, row.kind, now) === undefined
+    (row) => row.hold === null && !shadow && row.due < now - patience && pauseAt(pauses, row.kind, now) === undefined
   )
   return [
+    ...(shadow
+      ? ["The database is in shadow: what is due is left to another system. `kickoff shadow report` compares"]
+      : []),
     ...open.map(
       (pause) =>
         `Nothing of the kind ${pause.kind} is done since ${time(pause.paused_at)}, because ${pausedBy(pause)}. \`kickoff resume ${pause.kind}\` lets it go on`

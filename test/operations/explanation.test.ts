@@ -39,6 +39,7 @@ const applied: EffectFacts = {
 }
 const healthy: GameHistory = {
   now,
+  shadow: false,
   game: Option.some(game),
   rows: [start, completion],
   effects: [],
@@ -104,6 +105,14 @@ describe("the explanation of a game", () => {
       remarks.filter((remark) => remark.startsWith("The reminder 5 minutes before has been due for 300 s")),
       1
     )
+  })
+
+  it("says in shadow that another system does what is due, and does not wonder why it waits", () => {
+    const { outlook, remarks } = told({ ...healthy, shadow: true, rows: [start, completion, reminder] })
+    assert.include(outlook, "The reminder 15 minutes before is due")
+    assert.deepStrictEqual(remarks, [
+      "The database is in shadow: what is due is left to another system. `kickoff shadow report` compares"
+    ])
   })
 
   it("says that a kind is paused, by whom and why, instead of wondering why nothing happens", () => {

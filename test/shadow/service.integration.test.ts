@@ -95,6 +95,8 @@ describe("a service in shadow", () => {
         const doctor = yield* run(true, ["doctor"], { RABBITMQ_URL: inject("rabbitmqUrl") })
         assert.strictEqual(doctor.code, 0, doctor.stdout + doctor.stderr)
         assert.match(doctor.stdout, /^warning shadow: the database is in shadow/m)
+        const explained = yield* run(true, ["explain", soon])
+        assert.include(explained.stdout, "The database is in shadow: what is due is left to another system")
         const status = yield* run(true, ["status"])
         assert.match(status.stdout, /api, status-transitions, notifications +in shadow, does nothing/)
         assert.match(status.stdout, /no process plays outbox/)
