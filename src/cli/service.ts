@@ -214,6 +214,9 @@ const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
       connections({ url, connections: databasePoolSize, name: "pool", pooler })
     )
   )
+  const games = Layer.unwrap(
+    Effect.map(Settings, ({ roles }) => Games.layerWith({ besideLoops: roles.some((role) => role !== "api") }))
+  )
   // In every process there is one, which probes keep busy; so its name says who serves the API.
   const readiness = Layer.unwrap(
     Effect.map(Settings, ({ roles }) =>
@@ -222,7 +225,7 @@ const layer = (addresses: Addresses, keys: Context.Context<ApiKeys>) => {
   )
   return Layer.mergeAll(
     HttpServer.layer.pipe(
-      Layer.provide(Games.layer),
+      Layer.provide(games),
       Layer.provide(DeadLetters.layer),
       Layer.provide(Pauses.layer),
       Layer.provide(ProcessMetrics.layer),

@@ -1,6 +1,6 @@
 import { assert, describe, layer } from "@effect/vitest"
 import { DateTime, Deferred, Effect, Fiber, Layer, Ref } from "effect"
-import { SqlClient } from "effect/sql"
+import { SqlClient, Statement } from "effect/sql"
 import { GameId, type GamePatch, type NewGame } from "../../src/domain/Game.ts"
 import { Games } from "../../src/games/Games.ts"
 import { Database } from "../../src/postgres/Database.ts"
@@ -93,7 +93,41 @@ const services = Layer.merge(Games.layer, anybody).pipe(
   Layer.provideMerge(TestDatabase.layer)
 )
 
+/** How many of six new games that come at once are being created when all six have been asked for. */
+const begunOfSix = Effect.gen(function* () {
+  const games = yield* Games
+  const game = newGame(yield* inMinutes(120))
+  const begun = yield* Ref.make(0)
+  const release = yield* Deferred.make<void>()
+  const held: Statement.Transformer = (statement) =>
+    Ref.update(begun, (n) => n + 1).pipe(Effect.andThen(Deferred.await(release)), Effect.as(statement))
+  const creating = yield* Effect.forEach(Array.from({ length: 6 }), () =>
+    games
+      .create(game)
+      .pipe(Effect.provideService(Statement.CurrentTransformer, held), Effect.forkChild({ startImmediately: true }))
+  )
+  const atOnce = yield* Ref.get(begun)
+  yield* Deferred.succeed(release, undefined)
+  const ids = new Set((yield* Effect.forEach(creating, Fiber.join)).map(({ id }) => id))
+  assert.strictEqual(ids.size, 6)
+  return atOnce
+})
+
 layer(services, { excludeTestServices: true })("Games", (it) => {
+  describe("a burst of new games", () => {
+    it.effect("is worked off three at a time beside the clock", () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* begunOfSix, 3)
+      })
+    )
+
+    it.effect("is worked off at once in a process that serves the API alone", () =>
+      Effect.gen(function* () {
+        assert.strictEqual(yield* begunOfSix, 6)
+      }).pipe(Effect.provide(Games.layerWith({ besideLoops: false })))
+    )
+  })
+
   describe("a created game", () => {
     it.effect("gets both status rows, its reminders and game.created in one go", () =>
       Effect.gen(function* () {
