@@ -41,7 +41,10 @@ export const api: Scenario = {
     })
     const whole = yield* start({ name: "kickoff_api_whole", profile: options.profile }, "Kickoff, all roles")
     const sides = [
-      { ...(yield* start({ name: "kickoff_api", roles: "api" }, "Kickoff, role api")), relays: false },
+      {
+        ...(yield* start({ name: "kickoff_api", roles: "api", profile: options.profile }, "Kickoff, role api")),
+        relays: false
+      },
       { ...(yield* startBareApi("bare_api")), relays: false },
       { ...whole, relays: true }
     ]
