@@ -227,17 +227,31 @@ const initialise = Effect.fn("EmbeddedPostgres.initialise")(function* (
 }, Effect.scoped)
 
 const halfPrefix = "initdb-"
+/** How the system ends such a name. */
+const halfName = new RegExp(`^${halfPrefix}[0-9A-Za-z]{6}$`)
 
 /** How often the folder of an `initdb` is removed again that outlived its start: it writes on until it misses a file. */
 const removals = Schedule.max([Schedule.spaced("50 millis"), Schedule.recurs(100)])
 
-/** What a start that was killed in the middle of `initdb` left. */
+/** All that there is in the folder of an `initdb`. */
+const halfEntries = new Set(["data", "initdb.log", "password"])
+
+/** What a start that was killed in the middle of `initdb` left. The folder may be somebody's, with the like of his own in it. */
 const removeHalves = Effect.fnUntraced(function* (folder: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  const halves = (yield* fs.readDirectory(folder)).filter((entry) => entry.startsWith(halfPrefix))
+  const named = (yield* fs.readDirectory(folder)).filter((entry) => halfName.test(entry))
+  const isOurs = (half: string) =>
+    fs.readDirectory(half).pipe(
+      Effect.map((entries) => entries.every((entry) => halfEntries.has(entry))),
+      Effect.orElseSucceed(() => false)
+    )
+  const halves = yield* Effect.filter(
+    named.map((entry) => path.join(folder, entry)),
+    isOurs
+  )
   const removeHalf = (half: string) => Effect.retry(fs.remove(half, { recursive: true, force: true }), removals)
-  yield* Effect.forEach(halves, (half) => removeHalf(path.join(folder, half)), { discard: true })
+  yield* Effect.forEach(halves, removeHalf, { discard: true })
 })
 
 /** A port that was free a moment ago. */

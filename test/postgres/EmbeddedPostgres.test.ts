@@ -255,8 +255,14 @@ describe("The embedded PostgreSQL", () => {
       yield* until(() => Fs.readdirSync(folder).some((entry) => entry.startsWith("initdb-")))
       yield* Effect.promise(() => end(child, "SIGKILL"))
       assert.isFalse(Fs.existsSync(dataOf(folder)))
+      const ofOthers = ["initdb-notes", "initdb-backup/dump.sql", "initdb-script/setup.sql"]
+      for (const entry of ofOthers) Fs.mkdirSync(Path.join(folder, entry), { recursive: true })
       yield* withServer(folder, () => write("made"))
-      assert.isEmpty(Fs.readdirSync(folder).filter((entry) => entry.startsWith("initdb-")))
+      assert.sameMembers(
+        Fs.readdirSync(folder).filter((entry) => entry.startsWith("initdb-")),
+        ["initdb-notes", "initdb-backup", "initdb-script"]
+      )
+      assert.deepStrictEqual(Fs.readdirSync(Path.join(folder, "initdb-script")), ["setup.sql"])
     })
   )
 
