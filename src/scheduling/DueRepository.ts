@@ -93,7 +93,7 @@ export interface DueRepository {
     except?: Except,
     from?: From
   ) => Effect.Effect<ReadonlyArray<DueRow>, SqlError.SqlError>
-  /** The earliest failed rows whose pause is over. */
+  /** The earliest failed rows whose pause is over, of those that nobody holds at the moment. */
   readonly listRetries: (limit: number) => Effect.Effect<ReadonlyArray<DueRow>, SqlError.SqlError>
   /**
    * Counts an attempt of a row, gives it its next try or makes it a dead letter. None when nothing was recorded: the row

@@ -168,7 +168,7 @@ const make = (): MemorySchedule["Service"] => {
       call("listRetries", (now) =>
         Effect.succeed(
           pending("retry")
-            .filter((row) => row.retryAt <= now)
+            .filter((row) => row.retryAt <= now && !locked.has(row.id))
             .slice(0, limit)
             .map(reference)
         )

@@ -129,11 +129,14 @@ export const makeScheduleRepository = Effect.fnUntraced(function* (
       ORDER BY row.${due} LIMIT ${limit}`
   )
 
+  // Rows that somebody holds are passed over: a few of them would keep all others from ever being listed.
   const listRetries = Effect.fn("ScheduleRepository.listRetries")(
     (limit: number) => sql<DueRow>`
       SELECT row.id, row.${due}::text AS due FROM ${table} AS row
-      WHERE ${retrying} AND retry_at <= now()
-      ORDER BY retry_at LIMIT ${limit}`
+      JOIN game_sessions AS game ON game.id = row.game_id
+      WHERE ${retrying} AND row.retry_at <= now()
+      ORDER BY row.retry_at LIMIT ${limit}
+      FOR NO KEY UPDATE OF row, game SKIP LOCKED`
   )
 
   const findLeft = Effect.fn("ScheduleRepository.findLeft")(

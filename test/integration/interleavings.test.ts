@@ -94,6 +94,29 @@ describe("the clock and everybody else", () => {
     }).pipe(Effect.provide(withGames))
   )
 
+  it.live("tries again what has failed, however many of those that failed before it are held", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const failed = (agoSeconds: number) =>
+        Effect.gen(function* () {
+          const id = yield* insertGame(-1000 * agoSeconds)
+          yield* insertTransition(id, "IN_PROGRESS", -1000 * agoSeconds)
+          yield* sql`
+            UPDATE game_status_schedule
+            SET hold = 'retry', attempts = 1, retry_at = transition_time + interval '1 second'
+            WHERE game_id = ${id}`
+          return id
+        })
+      const held = yield* Effect.forEach(Array.from({ length: 20 }), () => failed(60))
+      const free = yield* failed(10)
+      const release = yield* holding(sql`SELECT * FROM game_sessions WHERE id <> ${free} FOR UPDATE`)
+      yield* Effect.forkScoped(engine)
+      yield* received(["game.started"], [free])
+      yield* release
+      yield* received(["game.started"], held)
+    }).pipe(Effect.provide(withGames))
+  )
+
   it.live("does not count a row as left undone while another transaction holds it or its game", () =>
     Effect.gen(function* () {
       const sql = yield* SqlClient.SqlClient

@@ -341,9 +341,9 @@ function statements(
       })
     )
 
-    it.effect(`listing failed ${kind} reads what it lists`, () =>
+    it.effect(`listing failed ${kind} reads what it lists, and their games`, () =>
       Effect.gen(function* () {
-        yield* assertReads(10, (yield* repository).listRetries(10))
+        yield* assertReads(20, (yield* repository).listRetries(10))
       })
     )
 
