@@ -58,10 +58,12 @@ export const expected = {
     "game_status_schedule_release",
     "game_status_schedule_reopen",
     "game_status_schedule_reset",
+    "game_status_schedule_soon",
     "notification_schedule_notify_insert",
     "notification_schedule_notify_update",
     "notification_schedule_reopen",
     "notification_schedule_reset",
+    "notification_schedule_soon",
     "pauses_notify"
   ],
   indexes: [
@@ -72,7 +74,6 @@ export const expected = {
     "notification_schedule_retry_idx",
     "outbox_game_idx",
     "outbox_latest_idx",
-    "outbox_retry_idx",
     "outbox_retry_at_idx",
     "dead_letters_open_idx",
     "pauses_open_idx"

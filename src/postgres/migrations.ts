@@ -12,6 +12,7 @@ import makeUpdatesCheap from "../../migrations/0004_make_updates_cheap.ts"
 import keepTraces from "../../migrations/0005_keep_traces.ts"
 import createPauses from "../../migrations/0006_create_pauses.ts"
 import letNewEventsPass from "../../migrations/0007_let_new_events_pass.ts"
+import planFarGamesCheaply from "../../migrations/0008_plan_far_games_cheaply.ts"
 import { describeSqlError } from "./Database.ts"
 
 const loader = Migrator.fromRecord({
@@ -21,11 +22,12 @@ const loader = Migrator.fromRecord({
   "0004_make_updates_cheap": makeUpdatesCheap,
   "0005_keep_traces": keepTraces,
   "0006_create_pauses": createPauses,
-  "0007_let_new_events_pass": letNewEventsPass
+  "0007_let_new_events_pass": letNewEventsPass,
+  "0008_plan_far_games_cheaply": planFarGamesCheaply
 })
 
 /** The id of the newest migration that this program knows. */
-export const latestMigration = 7
+export const latestMigration = 8
 
 /** Where the ids of the applied migrations stand. */
 export const migrationsTable = "schema_migrations"

@@ -179,28 +179,30 @@ outbox_game_idx ON outbox (game_id)
 outbox_latest_idx ON outbox (COALESCE(due_at, occurred_at)) WHERE (retry_at IS NULL)
 outbox_pkey UNIQUE ON outbox (id)
 outbox_retry_at_idx ON outbox (retry_at) WHERE (retry_at IS NOT NULL)
-outbox_retry_idx ON outbox (game_id, id) WHERE (retry_at IS NOT NULL)
 pauses_open_idx UNIQUE ON pauses (kind) WHERE (resumed_at IS NULL)
 pauses_pkey UNIQUE ON pauses (id)
 `
 
 /** Triggers: when they run, and what they run. */
 const triggers = `
-game_status_schedule_notify_insert AFTER INSERT ON game_status_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION notify_game_status_schedule_changed()
-game_status_schedule_notify_update AFTER UPDATE ON game_status_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION notify_game_status_schedule_changed()
+game_status_schedule_notify_insert AFTER INSERT ON game_status_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT WHEN ((current_setting('kickoff.due_soon', true) = 'yes')) EXECUTE FUNCTION notify_game_status_schedule_changed()
+game_status_schedule_notify_update AFTER UPDATE ON game_status_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT WHEN ((current_setting('kickoff.due_soon', true) = 'yes')) EXECUTE FUNCTION notify_game_status_schedule_changed()
 game_status_schedule_release AFTER UPDATE ON game_status_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION release_waiting_completions()
 game_status_schedule_reopen BEFORE UPDATE ON game_status_schedule FOR EACH ROW WHEN ((old.executed AND (NOT new.executed))) EXECUTE FUNCTION forget_outcome()
 game_status_schedule_reset BEFORE UPDATE ON game_status_schedule FOR EACH ROW WHEN ((((old.transition_time <> new.transition_time) OR (old.executed <> new.executed)) AND ((old.hold IS NOT NULL) OR (old.attempts <> 0)))) EXECUTE FUNCTION reset_changed_schedule_row()
-notification_schedule_notify_insert AFTER INSERT ON notification_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION notify_notification_schedule_changed()
-notification_schedule_notify_update AFTER UPDATE ON notification_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT EXECUTE FUNCTION notify_notification_schedule_changed()
+game_status_schedule_soon BEFORE INSERT OR UPDATE ON game_status_schedule FOR EACH ROW WHEN (((new.executed = false) AND (new.hold IS NULL) AND (new.transition_time <= (clock_timestamp() + '00:05:00'::interval)))) EXECUTE FUNCTION mark_due_soon()
+notification_schedule_notify_insert AFTER INSERT ON notification_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT WHEN ((current_setting('kickoff.due_soon', true) = 'yes')) EXECUTE FUNCTION notify_notification_schedule_changed()
+notification_schedule_notify_update AFTER UPDATE ON notification_schedule REFERENCING NEW TABLE AS changed_rows FOR EACH STATEMENT WHEN ((current_setting('kickoff.due_soon', true) = 'yes')) EXECUTE FUNCTION notify_notification_schedule_changed()
 notification_schedule_reopen BEFORE UPDATE ON notification_schedule FOR EACH ROW WHEN ((old.sent AND (NOT new.sent))) EXECUTE FUNCTION forget_outcome()
 notification_schedule_reset BEFORE UPDATE ON notification_schedule FOR EACH ROW WHEN ((((old.notification_time <> new.notification_time) OR (old.sent <> new.sent)) AND ((old.hold IS NOT NULL) OR (old.attempts <> 0)))) EXECUTE FUNCTION reset_changed_schedule_row()
+notification_schedule_soon BEFORE INSERT OR UPDATE ON notification_schedule FOR EACH ROW WHEN (((new.sent = false) AND (new.hold IS NULL) AND (new.notification_time <= (clock_timestamp() + '00:05:00'::interval)))) EXECUTE FUNCTION mark_due_soon()
 pauses_notify AFTER INSERT OR DELETE OR UPDATE ON pauses FOR EACH ROW EXECUTE FUNCTION notify_pauses_changed()
 `
 
 /** Functions; those that name a table keep a search path of their own. */
 const functions = `
 forget_outcome() trigger plpgsql
+mark_due_soon() trigger plpgsql
 notify_game_status_schedule_changed() trigger plpgsql
 notify_notification_schedule_changed() trigger plpgsql
 notify_pauses_changed() trigger plpgsql

@@ -37,7 +37,8 @@ describe("Migrations", () => {
         "0004_make_updates_cheap",
         "0005_keep_traces",
         "0006_create_pauses",
-        "0007_let_new_events_pass"
+        "0007_let_new_events_pass",
+        "0008_plan_far_games_cheaply"
       ])
       const ids = yield* connected(
         Effect.gen(function* () {

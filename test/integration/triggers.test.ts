@@ -217,6 +217,46 @@ describe.each(servers)("On PostgreSQL $version", ({ server }) => {
         })
       )
 
+      it.effect("judge every statement by its own rows, also after others of its transaction", () =>
+        Effect.gen(function* () {
+          const db = yield* Database
+          let ids: ReadonlyArray<string> = []
+          const payloads = yield* notifiedBy(
+            schedule,
+            db.transaction(
+              Effect.gen(function* () {
+                yield* insertRow(schedule, "1 hour")
+                const first = yield* insertRow(schedule, "3 minutes")
+                yield* insertRow(schedule, "2 hours")
+                ids = [first, yield* insertRow(schedule, "1 minute")]
+              })
+            )
+          )
+          assert.deepStrictEqual(idsOf(payloads), ids)
+        })
+      )
+
+      it.effect("notify of a statement also where another one runs within it", () =>
+        Effect.gen(function* () {
+          const sql = yield* SqlClient.SqlClient
+          const far = yield* insertRow(schedule, "1 hour")
+          const id = yield* insertRow(schedule, "1 day")
+          yield* sql`
+            CREATE FUNCTION touch_another() RETURNS trigger LANGUAGE plpgsql AS ${sql.literal(`$$
+            BEGIN
+              IF NEW.id = '${id}' THEN UPDATE ${schedule.table} SET created_at = now() WHERE id = '${far}'; END IF;
+              RETURN NEW;
+            END $$`)}`
+          yield* sql`
+            CREATE TRIGGER touch_another BEFORE UPDATE ON ${sql(schedule.table)}
+            FOR EACH ROW EXECUTE FUNCTION touch_another()`
+          const payloads = yield* notifiedBy(schedule, move(schedule, id, "-1439 minutes"))
+          yield* sql`DROP TRIGGER touch_another ON ${sql(schedule.table)}`
+          yield* sql`DROP FUNCTION touch_another`
+          assert.deepStrictEqual(idsOf(payloads), [id])
+        })
+      )
+
       it.effect("say nothing of a row that is done, and name it again when it is pending again", () =>
         Effect.gen(function* () {
           const id = yield* insertRow(schedule, "1 minute")

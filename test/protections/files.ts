@@ -8,6 +8,9 @@ export const settings = { source: "src/Settings.ts", test: "test/Settings.test.t
 export const tables = { source: "migrations/0001_create_tables.ts", test: "test/integration/catalogue.test.ts" }
 export const triggers = { source: "migrations/0002_create_triggers.ts", test: "test/integration/triggers.test.ts" }
 
+/** Their first question: whether a row is due soon at all. */
+export const marks = "migrations/0008_plan_far_games_cheaply.ts"
+
 export const repositories = {
   schedule: "src/scheduling/ScheduleRepository.ts",
   transitions: "src/scheduling/StatusTransitionRepository.ts",

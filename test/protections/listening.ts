@@ -1,6 +1,6 @@
 /** Protections of the LISTEN session, of the sessions kept for locks, and of those who listen. */
 import type { Protection } from "./Protection.ts"
-import { database, dueLoop, listener, outages, relay, service, session, triggers } from "./files.ts"
+import { database, dueLoop, listener, marks, outages, relay, service, session, triggers } from "./files.ts"
 
 const overPostgres = "Listener (PostgreSQL) > hints every subscriber when it has reconnected"
 
@@ -148,6 +148,11 @@ export const listening: ReadonlyArray<Protection> = [
         file: triggers.source,
         find: "hold IS NULL AND notification_time <= clock_timestamp() + interval '5 minutes'",
         put: "hold IS NULL"
+      },
+      {
+        file: marks,
+        find: "NEW.hold IS NULL AND NEW.${sql(due)} <= clock_timestamp() + interval '5 minutes'",
+        put: "NEW.hold IS NULL"
       }
     ],
     caughtBy: { [triggers.test]: ["say nothing of a row that is due later, inserted or moved"] }
