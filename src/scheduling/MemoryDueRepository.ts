@@ -20,6 +20,7 @@ export interface MemoryRow {
   done: boolean
   hold: "retry" | "parked" | undefined
   attempts: number
+  /** In the order of what happened, which a clock of milliseconds does not tell. */
   failedAt: number
   retryAt: number
 }
@@ -69,6 +70,7 @@ const make = (): MemorySchedule["Service"] => {
   const deadLetters: Array<MemoryDeadLetter> = []
   const poison = new Set<string>()
   const locked = new Set<string>()
+  let happened = 0
   let appliedAt = Number.NEGATIVE_INFINITY
 
   const call = <A>(method: string, work: (now: number) => Effect.Effect<A, SqlError.SqlError>) =>
@@ -86,7 +88,7 @@ const make = (): MemorySchedule["Service"] => {
   const apply = (candidates: ReadonlyArray<MemoryRow>, now: number) => {
     const claimed = unpaused(candidates).filter((row) => !locked.has(row.id))
     if (claimed.some((row) => poison.has(row.id))) return Effect.fail(refused(schedule.refusal))
-    if (claimed.length > 0) appliedAt = now
+    if (claimed.length > 0) appliedAt = ++happened
     const firstOfGame = [...Map.groupBy(claimed, (row) => row.game_id).values()].flatMap((group) => group.slice(0, 1))
     return Effect.succeed(
       firstOfGame.map((row): Processed => {
@@ -186,7 +188,7 @@ const make = (): MemorySchedule["Service"] => {
               if (counted) row.attempts += 1
               const parked = row.attempts >= maxAttempts
               row.hold = parked ? "parked" : "retry"
-              row.failedAt = now
+              row.failedAt = ++happened
               row.retryAt = now + Duration.toMillis(pauseAfter(row.attempts))
               if (parked) deadLetters.push({ ...failure, source_id: row.id, attempts: row.attempts })
               return {

@@ -154,10 +154,17 @@ export const play = Effect.fnUntraced(function* (history: ReadonlyArray<Move>, m
     state.seen = seen
   }
 
+  // What is settled moves on only where a completion is stranded: engines that run by themselves may find it at any time.
+  const later = (game: Model.Game) =>
+    mode === "live"
+      ? Model.advance(game, "status-transition", state.now, "A", state.paused.has("status-transition"))
+      : []
   for (const [name, { game, id }] of state.games) {
-    const expected = game.exists ? { game: Model.showGame(game), rows: Model.show(game).rows } : null
-    const lines = differences(expected, yield* world.read(id), "")
-    if (lines.length > 0) yield* part([`${name}, as the API shows it:`, ...lines])
+    const found = yield* world.read(id)
+    const reasons = [game, ...later(game), ...later(game).flatMap(later)].map((game) =>
+      differences(game.exists ? { game: Model.showGame(game), rows: Model.show(game).rows } : null, found, "")
+    )
+    if (reasons.every((lines) => lines.length > 0)) yield* part([`${name}, as the API shows it:`, ...nearest(reasons)])
   }
   const meddled = played.some((group) => group.some(isMeddling))
   for (const [check, count] of Object.entries(yield* world.verify)) {

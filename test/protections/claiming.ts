@@ -165,7 +165,9 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: "src/games/Games.ts",
-        find: "yield* repository.moveCompletion(after.id, after.expected_duration_minutes - before.expected_duration_minutes)",
+        find:
+          "yield* repository.moveCompletion(\n              after.id,\n" +
+          "              after.expected_duration_minutes - before.expected_duration_minutes\n            )",
         put: "yield* Effect.void"
       }
     ],
