@@ -11,7 +11,16 @@ import { SpanExport } from "../observability/traceContext.ts"
 import { gameEventData, instantText } from "../outbox/gameEventData.ts"
 import { channels } from "../postgres/channels.ts"
 import type { DueRepository, Processed } from "./DueRepository.ts"
-import { makeScheduleRepository, ownTraceparent, recordBatch } from "./ScheduleRepository.ts"
+import { makeScheduleRepository, ownTraceparent, recordBatch, type ScheduleTable } from "./ScheduleRepository.ts"
+
+export const notificationTable: ScheduleTable = {
+  kind: "notification",
+  channel: channels.notifications,
+  table: "notification_schedule",
+  due: "notification_time",
+  done: "sent",
+  target: "reminder_minutes"
+}
 
 export class NotificationRepository extends Context.Service<NotificationRepository, DueRepository>()(
   "kickoff/scheduling/NotificationRepository"
@@ -23,12 +32,7 @@ export class NotificationRepository extends Context.Service<NotificationReposito
       const replica = yield* Replica
       const traceparent = ownTraceparent(sql, (yield* SpanExport) !== undefined)
       return yield* makeScheduleRepository({
-        kind: "notification",
-        channel: channels.notifications,
-        table: "notification_schedule",
-        due: "notification_time",
-        done: "sent",
-        target: "reminder_minutes",
+        ...notificationTable,
         waits: false,
 
         // The event tells of the game as it was locked, not of the older version that the statement's snapshot may see.

@@ -13,6 +13,7 @@ import { nextTry, pauseAfter } from "../postgres/nextTry.ts"
 import { isPaused } from "../postgres/pauses.ts"
 import type { DueRepository, DueRow, Except, FailedRow, From, LeftRow, Processed } from "./DueRepository.ts"
 
+/** The table of a kind of schedule, and its columns. */
 export interface ScheduleTable {
   readonly kind: ScheduleKind
   readonly channel: Channel
@@ -23,6 +24,9 @@ export interface ScheduleTable {
   readonly done: string
   /** The column that says what is to happen: it is reported and logged. */
   readonly target: string
+}
+
+interface Options extends ScheduleTable {
   /** Whether rows may be put aside as `waiting`; the table then has an index that finds them. */
   readonly waits: boolean
   /**
@@ -45,7 +49,7 @@ export const bound = (from: From): string =>
 
 /** Every answer is awaited for a limited time, so that a server that vanished cannot hold the loop. */
 export const makeScheduleRepository = Effect.fnUntraced(function* (
-  options: ScheduleTable
+  options: Options
 ): Effect.fn.Return<DueRepository, never, Database | SqlClient.SqlClient> {
   const sql = yield* SqlClient.SqlClient
   const answered = (yield* Database).within(answerDeadline)

@@ -11,7 +11,16 @@ import { SpanExport } from "../observability/traceContext.ts"
 import { gameEventData, instantText } from "../outbox/gameEventData.ts"
 import { channels } from "../postgres/channels.ts"
 import type { DueRepository, Processed } from "./DueRepository.ts"
-import { makeScheduleRepository, ownTraceparent, recordBatch } from "./ScheduleRepository.ts"
+import { makeScheduleRepository, ownTraceparent, recordBatch, type ScheduleTable } from "./ScheduleRepository.ts"
+
+export const statusTransitionTable: ScheduleTable = {
+  kind: "status-transition",
+  channel: channels.statusTransitions,
+  table: "game_status_schedule",
+  due: "transition_time",
+  done: "executed",
+  target: "target_status"
+}
 
 export class StatusTransitionRepository extends Context.Service<StatusTransitionRepository, DueRepository>()(
   "kickoff/scheduling/StatusTransitionRepository"
@@ -23,12 +32,7 @@ export class StatusTransitionRepository extends Context.Service<StatusTransition
       const replica = yield* Replica
       const traceparent = ownTraceparent(sql, (yield* SpanExport) !== undefined)
       return yield* makeScheduleRepository({
-        kind: "status-transition",
-        channel: channels.statusTransitions,
-        table: "game_status_schedule",
-        due: "transition_time",
-        done: "executed",
-        target: "target_status",
+        ...statusTransitionTable,
         waits: true,
 
         // `FOR NO KEY UPDATE` does not conflict with the key locks that inserting child rows takes, and `SKIP LOCKED`

@@ -7,22 +7,14 @@
  */
 import { Duration, Effect, Layer, Option } from "effect"
 import { SqlClient, type Statement } from "effect/sql"
-import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { Replica } from "../observability/Replica.ts"
-import { type Channel, channels } from "../postgres/channels.ts"
 import { answerDeadline, Database } from "../postgres/Database.ts"
 import type { DueRepository, DueRow, FailedRow, From, LeftRow, Processed } from "../scheduling/DueRepository.ts"
-import { NotificationRepository } from "../scheduling/NotificationRepository.ts"
-import { bound, margin } from "../scheduling/ScheduleRepository.ts"
-import { StatusTransitionRepository } from "../scheduling/StatusTransitionRepository.ts"
+import { NotificationRepository, notificationTable } from "../scheduling/NotificationRepository.ts"
+import { bound, margin, type ScheduleTable } from "../scheduling/ScheduleRepository.ts"
+import { StatusTransitionRepository, statusTransitionTable } from "../scheduling/StatusTransitionRepository.ts"
 
-interface ShadowedSchedule {
-  readonly kind: ScheduleKind
-  readonly channel: Channel
-  readonly table: string
-  readonly due: string
-  readonly done: string
-  readonly target: string
+interface ShadowedSchedule extends ScheduleTable {
   /** What would become of the row `chosen` of the `game`, as an outcome of its kind. */
   readonly judgement: (sql: SqlClient.SqlClient) => Statement.Fragment
 }
@@ -178,12 +170,7 @@ export const statusTransitions: Layer.Layer<StatusTransitionRepository, never, D
   Layer.effect(
     StatusTransitionRepository,
     makeShadow({
-      kind: "status-transition",
-      channel: channels.statusTransitions,
-      table: "game_status_schedule",
-      due: "transition_time",
-      done: "executed",
-      target: "target_status",
+      ...statusTransitionTable,
       judgement: (sql) => sql`
         CASE
           WHEN chosen.target NOT IN ('IN_PROGRESS', 'COMPLETED') THEN 'parked'
@@ -212,12 +199,7 @@ export const statusTransitions: Layer.Layer<StatusTransitionRepository, never, D
 export const notifications: Layer.Layer<NotificationRepository, never, Database | SqlClient.SqlClient> = Layer.effect(
   NotificationRepository,
   makeShadow({
-    kind: "notification",
-    channel: channels.notifications,
-    table: "notification_schedule",
-    due: "notification_time",
-    done: "sent",
-    target: "reminder_minutes",
+    ...notificationTable,
     judgement: (sql) =>
       sql`CASE WHEN game.status = 'SCHEDULED' AND game.scheduled_at > now() THEN 'sent' ELSE 'skipped' END`
   })
