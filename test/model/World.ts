@@ -4,7 +4,19 @@
  *
  * Engines either do a step when they are told, or run by themselves. Nothing waits for real time; see `stoppedClock.ts`.
  */
-import { Context, DateTime, Deferred, Duration, Effect, Layer, Logger, Option, type Redacted, Schedule } from "effect"
+import {
+  type Cause,
+  Context,
+  DateTime,
+  Deferred,
+  Duration,
+  Effect,
+  Layer,
+  Logger,
+  Option,
+  type Redacted,
+  Schedule
+} from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
 import { GameRepository } from "../../src/games/GameRepository.ts"
@@ -29,7 +41,7 @@ import { answeringPublisher } from "../support/answeringPublisher.ts"
 import { repositories, runDaemons } from "../support/daemons.ts"
 import type { Engine, Kind, RowName, Status } from "./commands.ts"
 import { type Act, type Answer, type Fields, maxAttempts, type Patch, type PlannedRow } from "./model.ts"
-import { isGameRow, isSchedule, makeSight, type Seen, showGameRow, showRows } from "./sight.ts"
+import { isGameRow, isSchedule, makeSight, type Observation, showGameRow, showRows } from "./sight.ts"
 import { makeDatabase } from "./stoppedClock.ts"
 import { minutesOf, minutesPerStep, targetOf, toDate, toMinutes } from "./units.ts"
 
@@ -52,7 +64,9 @@ export class World extends Context.Service<
     /** Lets statements take a little longer, so that what happens at the same time really meets. */
     readonly crowd: (crowded: boolean) => Effect.Effect<void>
     readonly passTo: (step: number) => Effect.Effect<void>
-    readonly observe: Effect.Effect<ReadonlyMap<string, Seen>>
+    readonly observe: Effect.Effect<Observation>
+    /** The same as soon as engines that run by themselves have nothing to do. */
+    readonly observeAtRest: Effect.Effect<Observation, Cause.TimeoutError>
     /** A game and its rows as the API shows them; null if it says that there is none. */
     readonly read: (id: string) => Effect.Effect<object | null>
     /** How many offenders each check of `verify` finds, if any. */
@@ -76,8 +90,6 @@ export class World extends Context.Service<
     readonly claim: (engine: Engine, kind: Kind) => Effect.Effect<Answer>
     readonly drain: (engine: Engine, kind: Kind) => Effect.Effect<Answer>
     readonly publish: (engine: Engine, refusedGame: string | null) => Effect.Effect<Answer>
-    /** Waits until engines that run by themselves have nothing to do. */
-    readonly quiet: Effect.Effect<Answer>
   }
 >()("kickoff/test/model/World") {
   /** Engines that do a step when they are told. */
@@ -201,9 +213,17 @@ const make = Effect.fnUntraced(function* (mode: "steps" | "live") {
   const http = (method: string, path: string, options: Parameters<typeof request>[2] = {}) =>
     Effect.provideContext(request(method, path, options), api)
 
+  /** A game and its rows, of one moment: two requests between which the game did not change. */
+  const readBoth = (id: string) =>
+    Effect.gen(function* () {
+      const game = yield* http("GET", `/v1/games/${id}`)
+      const schedule = yield* http("GET", `/v1/games/${id}/schedule`)
+      const unchanged = (yield* http("GET", `/v1/games/${id}`)).text === game.text
+      return { game, schedule, unchanged }
+    }).pipe(Effect.repeat({ until: ({ unchanged }) => unchanged }))
+
   const read: World["Service"]["read"] = Effect.fnUntraced(function* (id) {
-    const game = yield* http("GET", `/v1/games/${id}`)
-    const schedule = yield* http("GET", `/v1/games/${id}/schedule`)
+    const { game, schedule } = yield* readBoth(id)
     if (game.status === 404 && schedule.status === 404) return null
     if (!isGameRow(game.body) || !isSchedule(schedule.body)) {
       return yield* Effect.die(new Error(`not readable: ${game.text} ${schedule.text}`))
@@ -391,17 +411,6 @@ const make = Effect.fnUntraced(function* (mode: "steps" | "live") {
       broker.refused.clear()
     }).pipe(inTime({ engine: "done" }))
 
-  const isPaused = (kind: Kind) => sql`EXISTS (SELECT FROM pauses WHERE kind = ${kind} AND resumed_at IS NULL)`
-
-  const isQuiet = sql<{ readonly quiet: boolean }>`
-    SELECT NOT EXISTS (
-        SELECT FROM game_status_schedule
-        WHERE NOT ${isPaused("status-transition")} AND NOT executed AND transition_time <= now() AND (hold IS NULL OR (hold = 'retry' AND retry_at <= now()))
-      ) AND NOT EXISTS (
-        SELECT FROM notification_schedule
-        WHERE NOT ${isPaused("notification")} AND NOT sent AND notification_time <= now() AND (hold IS NULL OR (hold = 'retry' AND retry_at <= now()))
-      ) AND NOT EXISTS (SELECT FROM outbox) AS quiet`
-
   return World.of({
     reset,
     crowd: (crowded) => Effect.asVoid(Effect.orDie(sql`UPDATE clock SET jitter = ${crowded ? jitter : 0}`)),
@@ -413,6 +422,10 @@ const make = Effect.fnUntraced(function* (mode: "steps" | "live") {
           yield* sql`SELECT pg_notify(${channels.statusTransitions}, ''), pg_notify(${channels.notifications}, '')`
       }).pipe(Effect.orDie),
     observe: sight.observe,
+    observeAtRest: sight.observe.pipe(
+      Effect.repeat({ until: ({ quiet }) => quiet, schedule: Schedule.spaced("2 millis") }),
+      Effect.timeout(patience)
+    ),
     read,
     verify: Effect.orDie(Effect.provideContext(findings, api)),
     create,
@@ -432,12 +445,7 @@ const make = Effect.fnUntraced(function* (mode: "steps" | "live") {
       ),
     claim,
     drain,
-    publish,
-    quiet: isQuiet.pipe(
-      Effect.orDie,
-      Effect.repeat({ until: ([row]) => row?.quiet === true, schedule: Schedule.spaced("2 millis") }),
-      inTime({ engine: "done" })
-    )
+    publish
   })
 })
 

@@ -107,12 +107,16 @@ export const play = Effect.fnUntraced(function* (history: ReadonlyArray<Move>, m
       else if (doing._tag === "Pause") state.paused.add(doing.kind)
       else if (doing._tag === "Resume") state.paused.delete(doing.kind)
     }
-    const rest = mode === "live" ? yield* world.quiet : { engine: "done" }
-    const seen = yield* world.observe
-    if (rest["engine"] !== "done") {
-      const pending = [...seen.values()].map(({ pending }) => JSON.stringify(pending))
-      yield* part([`engines: ${JSON.stringify(rest)}`, ...pending])
-    }
+    const { games: seen } = yield* mode === "live"
+      ? Effect.catchTag(world.observeAtRest, "TimeoutError", () =>
+          Effect.flatMap(world.observe, ({ games }) =>
+            part([
+              "the engines do not come to rest",
+              ...[...games.values()].map(({ pending }) => JSON.stringify(pending))
+            ])
+          )
+        )
+      : world.observe
     const circumstances = { now: state.now, paused: state.paused, mode }
     const { now } = state
 

@@ -8,6 +8,7 @@
 import { Effect } from "effect"
 import type { SqlClient } from "effect/sql"
 import type { CloudEvent } from "../../src/domain/GameEvent.ts"
+import type { ScheduleKind } from "../../src/domain/ScheduleKind.ts"
 import { sortLetters } from "./model.ts"
 import { millisPerStep, minutesPerStep, rowName, targetName, toStep, toStepOrNull } from "./units.ts"
 
@@ -27,6 +28,12 @@ export interface Offers {
   readonly taken: Array<CloudEvent>
 }
 
+export interface Observation {
+  readonly games: ReadonlyMap<string, Seen>
+  /** Whether engines that run by themselves had nothing to do at that moment. */
+  readonly quiet: boolean
+}
+
 export const makeSight = (sql: SqlClient.SqlClient, broker: Offers) => {
   /** The number of every event that was ever seen, by its game: the order in which it came into sight. */
   const numbers = new Map<string, Map<string, { readonly number: number; readonly event: SeenEvent }>>()
@@ -44,7 +51,11 @@ export const makeSight = (sql: SqlClient.SqlClient, broker: Offers) => {
     lookedAt = 0
   }
 
+  const isPaused = (kind: ScheduleKind) => sql`EXISTS (SELECT FROM pauses WHERE kind = ${kind} AND resumed_at IS NULL)`
+  const mayBeTaken = sql`(hold IS NULL OR (hold = 'retry' AND retry_at <= now()))`
+
   const observe = Effect.gen(function* () {
+    const offers = broker.offered.length
     const [tables] = yield* sql<Tables>`
       SELECT
         (SELECT coalesce(jsonb_agg(to_jsonb(row)), '[]') FROM game_sessions AS row) AS games,
@@ -54,7 +65,15 @@ export const makeSight = (sql: SqlClient.SqlClient, broker: Offers) => {
         (SELECT coalesce(jsonb_agg(to_jsonb(row)), '[]') FROM dead_letters AS row) AS letters,
         (SELECT coalesce(jsonb_agg(to_jsonb(row) ORDER BY id), '[]') FROM ledger AS row) AS ledger,
         (SELECT coalesce(jsonb_agg(id), '[]') FROM (SELECT unnest(event_ids) AS id FROM confirmations) AS row)
-          AS confirmed`
+          AS confirmed,
+        NOT EXISTS (
+          SELECT FROM game_status_schedule
+          WHERE NOT ${isPaused("status-transition")} AND NOT executed AND transition_time <= now() AND ${mayBeTaken}
+        ) AND NOT EXISTS (
+          SELECT FROM notification_schedule
+          WHERE NOT ${isPaused("notification")} AND NOT sent AND notification_time <= now() AND ${mayBeTaken}
+        ) AND NOT EXISTS (SELECT FROM outbox) AS quiet`
+    const quiet = tables?.quiet === true && broker.offered.length === offers
     if (tables === undefined) return yield* Effect.die(new Error("no tables"))
     for (; lookedAt < broker.offered.length; lookedAt += 1) {
       const event = broker.offered[lookedAt]
@@ -68,7 +87,7 @@ export const makeSight = (sql: SqlClient.SqlClient, broker: Offers) => {
       ...tables.letters.map(({ game_id }) => game_id),
       ...numbers.keys()
     ])
-    return new Map([...ids].map((id) => [id, showSeen(id, tables)]))
+    return { games: new Map([...ids].map((id) => [id, showSeen(id, tables)])), quiet }
   }).pipe(Effect.orDie)
 
   const showSeen = (id: string, tables: Tables): Seen => {
@@ -199,6 +218,7 @@ interface Tables {
     readonly event_ids: ReadonlyArray<string | null>
   }>
   readonly confirmed: ReadonlyArray<string>
+  readonly quiet: boolean
 }
 
 export const showGameRow = (game: GameRow) => ({
