@@ -71,7 +71,8 @@ describe.concurrent("the running service", () => {
         transition_time: game.scheduled_at
       })
       assert.isAtLeast(Number(lateness_ms), 0)
-      assert.isBelow(Number(lateness_ms), 1000)
+      // The backstop would need up to a minute.
+      assert.isBelow(Number(lateness_ms), 10_000)
       assert.strictEqual(message.fields.routingKey, "game.started")
       assert.deepInclude(message.properties, {
         messageId: event.id,

@@ -40,7 +40,8 @@ describe("the engine", () => {
           const event = yield* Queue.take(broker.received)
           assert.strictEqual(event.subject, id)
           assert.isAtLeast(Number(event.data["lateness_ms"]), 0)
-          assert.isBelow(Number(event.data["lateness_ms"]), 500)
+          // By the machine's clock it would be hours early or late, by the backstop a minute.
+          assert.isBelow(Number(event.data["lateness_ms"]), 10_000)
         }).pipe(Effect.provide(engineLayer()))
     )
   }
