@@ -35,7 +35,7 @@ const phrases: Readonly<Record<number, readonly [title: string, detail: string]>
   404: ["Not Found", "There is nothing at this path"],
   405: ["Method Not Allowed", "This path does not know the method; the header Allow names those it does"],
   413: ["Content Too Large", "The body is larger than 64 KiB"],
-  415: ["Unsupported Media Type", "The body must be application/json"],
+  415: ["Unsupported Media Type", "The body must be application/json in UTF-8, without a Content-Encoding"],
   500: ["Internal Server Error", "Something went wrong here; it has been logged"],
   503: ["Service Unavailable", "The service is shutting down; try again"]
 }

@@ -107,7 +107,7 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP server", (it) => {
         assert.isBelow(packed.length, 20_000)
         const head = `POST /v1/games HTTP/1.1\r\n${onHost}\r\nconnection: close\r\ncontent-type: application/json\r\n`
         const length = `content-encoding: gzip\r\ncontent-length: ${packed.length}\r\n\r\n`
-        assertRawProblem(yield* sendRaw(Buffer.concat([Buffer.from(head + length), packed])), 400)
+        assertRawProblem(yield* sendRaw(Buffer.concat([Buffer.from(head + length), packed])), 415)
       })
     )
 

@@ -194,6 +194,24 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
       })
     )
 
+    it.effect("two Idempotency-Keys are 400, and one may look like two", () =>
+      Effect.gen(function* () {
+        const body = JSON.stringify(validGame)
+        const plan = (...keys: ReadonlyArray<string>) => {
+          const headers = ["host: localhost", "connection: close", "content-type: application/json"]
+          const all = [...headers, ...keys.map((key) => `Idempotency-Key: ${key}`), `content-length: ${body.length}`]
+          return sendRaw(`POST /v1/games HTTP/1.1\r\n${all.join("\r\n")}\r\n\r\n${body}`)
+        }
+        for (const keys of [
+          ["one", "two"],
+          ["one", "one"]
+        ]) {
+          assert.match(yield* plan(...keys), /^HTTP\/1\.1 400 [^]*idempotency-key: Expected this header once/)
+        }
+        assert.match(yield* plan("one, two"), /^HTTP\/1\.1 201 /)
+      })
+    )
+
     it.effect("what is no HTTP is 400, and endless headers are 431", () =>
       Effect.gen(function* () {
         assert.match(
@@ -242,6 +260,54 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
         }
         const charset = { "content-type": "application/json; charset=utf-8" }
         assert.strictEqual((yield* request("POST", "/v1/games", { body: validGame, headers: charset })).status, 201)
+      })
+    )
+
+    it.effect(
+      "a body that is packed or in another charset is 415, and one that only says that it is neither is read",
+      () =>
+        Effect.gen(function* () {
+          const plan = (headers: Readonly<Record<string, string>>) =>
+            request("POST", "/v1/games", { body: validGame, headers })
+          for (const encoding of ["gzip", "br", "identity, gzip", "nonsense"]) {
+            assertProblem(yield* plan({ "content-encoding": encoding }), 415)
+          }
+          for (const charset of ["latin1", '"utf-16"', "utf-80", "", "utf-8; charset=latin1"]) {
+            assertProblem(yield* plan({ "content-type": `application/json; charset=${charset}` }), 415)
+          }
+          for (const headers of [
+            { "content-encoding": "Identity" },
+            { "content-type": 'Application/JSON;Charset="UTF-8"' },
+            { "content-type": "application/json; profile=charsets; charset=utf8 ; q=1" }
+          ]) {
+            assert.strictEqual((yield* plan(headers)).status, 201, JSON.stringify(headers))
+          }
+        })
+    )
+
+    it.effect("a body that is not UTF-8 is 400 and changes nothing", () =>
+      Effect.gen(function* () {
+        const id = yield* createGame({ guild_id: "bytes" })
+        const head = (method: string, path: string, length: number) =>
+          `${method} ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: ${length}\r\n\r\n`
+        const game = (title: string) => JSON.stringify({ ...validGame, guild_id: "bytes", title })
+        // A letter of Latin-1, a sequence that is cut off, one that is too long, a surrogate, what is beyond Unicode.
+        for (const bytes of ["e9", "e282", "c0af", "eda080", "f4908080"]) {
+          for (const [method, path, [before = "", after = ""]] of [
+            ["POST", "/v1/games", game("|").split("|")],
+            ["PATCH", `/v1/games/${id}`, ['{"title":"', '"}']]
+          ] as const) {
+            const body = Buffer.concat([Buffer.from(before), Buffer.from(bytes, "hex"), Buffer.from(after)])
+            const answer = yield* sendRaw(Buffer.concat([Buffer.from(head(method, path, body.length)), body]))
+            assert.match(answer, /^HTTP\/1\.1 400 [^]*application\/problem\+json[^]*Expected a body in UTF-8/, bytes)
+          }
+        }
+        const games = (yield* request("GET", "/v1/games?guild_id=bytes")).body["games"]
+        assert.deepStrictEqual(games, [(yield* request("GET", `/v1/games/${id}`)).body])
+        assert.deepStrictEqual(
+          (yield* listEvents(id)).map(({ type }) => type),
+          ["game.created"]
+        )
       })
     )
 
