@@ -27,8 +27,9 @@ export default defineConfig({
           name: "integration",
           include: onServers,
           globalSetup: ["test/support/servers.ts"],
-          testTimeout: 30_000,
-          hookTimeout: 60_000
+          // Only for what hangs: rabbitmqctl alone may take ten times as long on a machine with other work.
+          testTimeout: 120_000,
+          hookTimeout: 180_000
         }
       }
     ]

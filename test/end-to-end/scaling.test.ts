@@ -72,7 +72,7 @@ const world = Layer.unwrap(
   })
 )
 
-layer(world, { excludeTestServices: true, timeout: 60_000 })("The page on scaling", (it) => {
+layer(world, { excludeTestServices: true, timeout: 180_000 })("The page on scaling", (it) => {
   it.effect("counts the sessions of a process", () =>
     Effect.gen(function* () {
       const { service } = yield* World

@@ -397,7 +397,7 @@ const plan = (stack: Stack["Service"], startsInMs: number, fields: Readonly<Reco
     return id
   })
 
-layer(Stack.layer, { excludeTestServices: true, timeout: 120_000 })("the stack of docker-compose.yml", (it) => {
+layer(Stack.layer, { excludeTestServices: true, timeout: 300_000 })("the stack of docker-compose.yml", (it) => {
   it.effect("has every role in it, the relay's twice so that one stands by", () =>
     Effect.gen(function* () {
       const { running } = yield* Stack

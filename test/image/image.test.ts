@@ -175,7 +175,7 @@ const startAll = Effect.fnUntraced(function* (options: ContainerOptions) {
 /** The capabilities, identity and mounts of a container's process 1, read by itself. */
 const readStatus = 'const fs = require("node:fs"); console.log(fs.readFileSync("/proc/1/status", "utf8"))'
 
-layer(Servers.layer, { excludeTestServices: true, timeout: 120_000 })(
+layer(Servers.layer, { excludeTestServices: true, timeout: 300_000 })(
   "a container of the image, on a read-only root",
   (it) => {
     it.effect("prints the version of the package", () =>

@@ -8,7 +8,7 @@ export default defineConfig({
     include: ["test/image/**/*.test.ts"],
     globalSetup: ["test/image/setup.ts"],
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 120_000
+    testTimeout: 180_000,
+    hookTimeout: 300_000
   }
 })

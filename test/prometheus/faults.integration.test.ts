@@ -124,7 +124,7 @@ const portOf = (url: string) => Number(new URL(url).port)
 
 const isStarted = (id: string) => eventually(getGame(id), ({ status }) => status === "IN_PROGRESS")
 
-describe.concurrent("fired by the fault that it tells of,", { timeout: 60_000 }, () => {
+describe.concurrent("fired by the fault that it tells of,", { timeout: 180_000 }, () => {
   fault(
     "a process is killed, then starts again and again",
     ["KickoffDown", "KickoffRestarts"],

@@ -148,7 +148,7 @@ const repositories = Layer.mergeAll(
 
 layer(World.layer.pipe(Layer.provideMerge(repositories), Layer.provideMerge(TestDatabase.layer)), {
   excludeTestServices: true,
-  timeout: 60_000
+  timeout: 180_000
 })("The page on operations", (it) => {
   it.effect.each(sqlCommands.map(({ runbook, text }) => [runbook, text] as const))(
     "shows SQL that the database understands (%s): %s",
