@@ -119,6 +119,24 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
       })
     )
 
+    it.effect("that is no object, or missing, is told what to send instead", () =>
+      Effect.gen(function* () {
+        const id = yield* createGame()
+        for (const [method, path] of [
+          ["POST", "/v1/games"],
+          ["PATCH", `/v1/games/${id}`],
+          ["PUT", "/v1/pauses/notification"]
+        ] as const) {
+          for (const body of [undefined, "", "null", "[]", '"game"']) {
+            const answer = yield* request(method, path, { body })
+            assertProblem(answer, 400)
+            assert.strictEqual(answer.body["detail"], "Expected a JSON object as the body, at least {}")
+          }
+        }
+        assert.deepStrictEqual((yield* request("GET", "/v1/pauses")).body, { pauses: [] })
+      })
+    )
+
     it.effect("is refused alike when editing, and changes nothing", () =>
       Effect.gen(function* () {
         const id = yield* createGame()

@@ -19,15 +19,19 @@ const format = SchemaIssue.makeFormatterStandardSchemaV1({
       ? "This member does not exist or cannot be set"
       : issue._tag === "MissingKey"
         ? "This member is required"
-        : issue._tag === "InvalidType" && issue.ast._tag === "Objects"
-          ? "Expected a JSON object"
-          : SchemaIssue.defaultLeafHook(issue)
+        : SchemaIssue.defaultLeafHook(issue)
 })
 
 /** Most problems that one answer tells of. */
 const mostErrors = 50
 
+/** The body is none of those that the route takes, of which nothing can be said but what all of them are. */
+const isNoBody = (issue: SchemaIssue.Issue): boolean => issue._tag === "AnyOf" && issue.issues.length === 0
+
 const toFields = (issue: SchemaIssue.Issue): ReadonlyArray<InvalidField> =>
+  isNoBody(issue) ? [{ path: "", message: "Expected a JSON object as the body, at least {}" }] : fieldsOf(issue)
+
+const fieldsOf = (issue: SchemaIssue.Issue): ReadonlyArray<InvalidField> =>
   format(issue)
     .issues.slice(0, mostErrors)
     .map(({ message, path = [] }) => ({
