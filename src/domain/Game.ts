@@ -22,6 +22,9 @@ export const maxMinutes = 525_600
 /** Most reminders a game may have. */
 export const maxReminders = 20
 
+/** How long a game is that does not say so, in minutes: the default of its column. */
+export const defaultDurationMinutes = 60
+
 const DurationMinutes = Schema.Int.pipe(Schema.check(Schema.isBetween({ minimum: 0, maximum: maxMinutes })))
 
 /** Minutes before the start; duplicates are folded when the game is written. */

@@ -4,7 +4,7 @@
  * The built-in string schemas accept times without an offset and turn 30 February into 2 March; a schedule that guesses
  * is worse than one that refuses, so the text form is checked here.
  */
-import { Schema, SchemaTransformation } from "effect"
+import { DateTime, Schema, SchemaTransformation } from "effect"
 import { Model } from "effect/schema"
 
 const rfc3339 =
@@ -12,6 +12,9 @@ const rfc3339 =
 
 const firstInstant = Date.UTC(1970, 0, 1)
 const endOfInstants = Date.UTC(10000, 0, 1)
+
+/** The last instant that RFC 3339 can say, in ms since 1970. */
+export const lastInstant = endOfInstants - 1
 
 /** Why a text is no instant that we accept, or `undefined`. */
 const objection = (text: string): string | undefined => {
@@ -41,7 +44,7 @@ const objection = (text: string): string | undefined => {
  */
 const toMillis = (text: string): string => {
   const beyond = /\.\d{3}\d*[1-9]/.test(text) ? 1 : 0
-  return new Date(Math.min(Date.parse(text) + beyond, endOfInstants - 1)).toISOString()
+  return new Date(Math.min(Date.parse(text) + beyond, lastInstant)).toISOString()
 }
 
 /** An instant in JSON and in the query string: RFC 3339 with an offset in, UTC with milliseconds out. */
@@ -60,9 +63,23 @@ export const InstantFromString = Schema.String.annotate({ format: "date-time" })
   Schema.decodeTo(Schema.DateTimeUtc, SchemaTransformation.dateTimeUtcFromString)
 )
 
+/** The last instant that a `Date` can say, ms. PostgreSQL's go on: of those, and of `infinity`, the driver makes no date. */
+const lastDate = 8.64e15
+
+/** What a column holds, also what another application has put there: it must not keep the rest from being read. */
+const StoredInstant = Schema.instanceOf(Date).pipe(
+  Schema.decodeTo(
+    Schema.DateTimeUtc,
+    SchemaTransformation.transform({
+      decode: (stored) => DateTime.makeUnsafe(Number.isNaN(stored.getTime()) ? lastDate : stored),
+      encode: DateTime.toDateUtc
+    })
+  )
+)
+
 /** A `timestamptz` column that is RFC 3339 in the JSON variants of a model. */
 export const InstantColumn = Model.Field({
-  select: Schema.DateTimeUtcFromDate,
+  select: StoredInstant,
   insert: Schema.DateTimeUtcFromDate,
   update: Schema.DateTimeUtcFromDate,
   json: InstantFromString
@@ -70,7 +87,7 @@ export const InstantColumn = Model.Field({
 
 /** Like {@link InstantColumn}, for a column that may be NULL. */
 export const NullableInstantColumn = Model.Field({
-  select: Schema.NullOr(Schema.DateTimeUtcFromDate),
+  select: Schema.NullOr(StoredInstant),
   insert: Schema.NullOr(Schema.DateTimeUtcFromDate),
   update: Schema.NullOr(Schema.DateTimeUtcFromDate),
   json: Schema.NullOr(InstantFromString)

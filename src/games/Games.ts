@@ -11,13 +11,15 @@ import { SqlClient, SqlError } from "effect/sql"
 import { createHash } from "node:crypto"
 import { Caller, includesGuild } from "../domain/Caller.ts"
 import type { DeadLetterKind } from "../domain/DeadLetter.ts"
-import { type Game, type GameId, type GamePatch, NewGame } from "../domain/Game.ts"
+import { defaultDurationMinutes, type Game, type GameId, type GamePatch, NewGame } from "../domain/Game.ts"
 import { canBecome, isFinal, type GameStatus } from "../domain/GameStatus.ts"
 import type { GameEventType } from "../domain/GameEvent.ts"
+import { lastInstant } from "../domain/Instant.ts"
 import { appendGameEvent } from "../outbox/OutboxEventStore.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import { Database } from "../postgres/Database.ts"
 import {
+  EndTooLate,
   GameNotEditable,
   GameNotFound,
   GuildForbidden,
@@ -50,7 +52,7 @@ export class Games extends Context.Service<
     readonly create: (
       game: NewGame,
       idempotencyKey?: string
-    ) => Effect.Effect<Game, GuildForbidden | IdempotencyConflict | SqlError.SqlError, Caller>
+    ) => Effect.Effect<Game, GuildForbidden | EndTooLate | IdempotencyConflict | SqlError.SqlError, Caller>
     readonly get: (id: GameId) => Effect.Effect<Game, GameNotFound | SqlError.SqlError, Caller>
     /** Games in the order of their start. */
     readonly list: (filter: GameFilter) => Effect.Effect<GamePage, SqlError.SqlError, Caller>
@@ -61,7 +63,7 @@ export class Games extends Context.Service<
       id: GameId,
       patch: GamePatch,
       expected?: ExpectedVersions
-    ) => Effect.Effect<Game, EditError | GuildForbidden, Caller>
+    ) => Effect.Effect<Game, EditError | GuildForbidden | EndTooLate, Caller>
     /** Cancels a game; one that is cancelled already stays as it is. */
     readonly cancel: (id: GameId, expected?: ExpectedVersions) => Effect.Effect<Game, EditError, Caller>
     readonly remove: (
@@ -155,6 +157,12 @@ export class Games extends Context.Service<
           if (columns.status !== undefined && !canBecome(before.status, columns.status)) {
             return yield* new IllegalTransition({ from: before.status, to: columns.status })
           }
+          if (status === "SCHEDULED" && (changed.has("scheduled_at") || changed.has("expected_duration_minutes"))) {
+            yield* requireEnd(
+              columns.scheduled_at?.getTime() ?? before.scheduled_at.epochMilliseconds,
+              columns.expected_duration_minutes ?? before.expected_duration_minutes
+            )
+          }
           const forbidden = frozenFields(status).find((field) => changed.has(field))
           if (forbidden !== undefined) return yield* new GameNotEditable({ field: forbidden, status })
 
@@ -180,6 +188,10 @@ export class Games extends Context.Service<
         return Games.of({
           create: Effect.fn("Games.create")(function* (game: NewGame, key?: string) {
             yield* requireGuild(game.guild_id)
+            yield* requireEnd(
+              game.scheduled_at.epochMilliseconds,
+              game.expected_duration_minutes ?? defaultDurationMinutes
+            )
             const created = yield* key === undefined
               ? creating.withPermit(
                   Effect.onExit(repository.create(toColumns(game), Option.none()), () => signal.committed)
@@ -200,10 +212,14 @@ export class Games extends Context.Service<
             Effect.andThen(spanIsOf(id), write(edit(id, patch, expected)))
           ),
           cancel: Effect.fn("Games.cancel")((id: GameId, expected?: ExpectedVersions) =>
-            // It is no change of the guild.
+            // It is no change of the guild, nor of the end.
             Effect.andThen(
               spanIsOf(id),
-              Effect.catchTag(write(edit(id, { status: "CANCELLED" }, expected)), "GuildForbidden", Effect.die)
+              Effect.catchTag(
+                write(edit(id, { status: "CANCELLED" }, expected)),
+                ["GuildForbidden", "EndTooLate"],
+                Effect.die
+              )
             )
           ),
           remove: Effect.fn("Games.remove")((id: GameId, expected?: ExpectedVersions) =>
@@ -245,6 +261,10 @@ const read = <A>(query: Effect.Effect<A, SqlError.SqlError>) =>
 const requireGuild = Effect.fnUntraced(function* (guild_id: string) {
   if (!includesGuild((yield* Caller).guilds, guild_id)) yield* new GuildForbidden({ guild_id })
 })
+
+/** Start in ms since 1970. */
+const requireEnd = (start: number, minutes: number): Effect.Effect<void, EndTooLate> =>
+  start + minutes * 60_000 > lastInstant ? Effect.fail(new EndTooLate()) : Effect.void
 
 const required =
   (id: GameId) =>

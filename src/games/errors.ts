@@ -38,6 +38,13 @@ export class GameNotEditable extends Schema.TaggedError<GameNotEditable>()("Game
   }
 }
 
+/** The game would end in year 10000, which RFC 3339 has not, so that nobody could be told when. */
+export class EndTooLate extends Schema.TaggedError<EndTooLate>()("EndTooLate", {}) {
+  override get message() {
+    return "Expected a start and a duration that end before the year 10000"
+  }
+}
+
 /** Somebody changed the game since the client saw it. */
 export class VersionMismatch extends Schema.TaggedError<VersionMismatch>()("VersionMismatch", { version: Schema.Int }) {
   override get message() {

@@ -417,17 +417,63 @@ layer(apiLayer, { excludeTestServices: true })("The HTTP API", (it) => {
       })
     )
 
+    it.effect("ends before the year 10000, or is refused and changes nothing", () =>
+      Effect.gen(function* () {
+        const last = { guild_id: "last", scheduled_at: "9999-12-31T23:00:00Z" }
+        const late = "scheduled_at: Expected a start and a duration that end before the year 10000"
+        const assertTooLate = (answer: Answer) => {
+          assertProblem(answer, 400)
+          assert.deepStrictEqual([pathsOf(answer), answer.body["detail"]], [["scheduled_at"], late])
+        }
+        for (const headers of [{}, { "idempotency-key": "last" }]) {
+          for (const fields of [last, { ...last, expected_duration_minutes: 60 }]) {
+            assertTooLate(yield* request("POST", "/v1/games", { body: { ...validGame, ...fields }, headers }))
+          }
+        }
+        const id = yield* createGame({ ...last, expected_duration_minutes: 59 })
+        for (const body of [
+          { expected_duration_minutes: 60 },
+          { scheduled_at: "9999-12-31T23:01:00Z", title: "later" },
+          { scheduled_at: "9999-12-31T23:59:00Z", expected_duration_minutes: 1 }
+        ]) {
+          assertTooLate(yield* request("PATCH", `/v1/games/${id}`, { body }))
+        }
+        const moved = { scheduled_at: "9999-12-31T23:59:00Z", expected_duration_minutes: 0 }
+        const edited = yield* request("PATCH", `/v1/games/${id}`, { body: moved })
+        assert.deepStrictEqual([edited.status, edited.body["version"]], [200, 2])
+        assert.lengthOf((yield* request("GET", "/v1/games?guild_id=last")).body["games"] as ReadonlyArray<unknown>, 1)
+      })
+    )
+
     it.effect("that another application wrote with absurd values can be read, not only guessed", () =>
       Effect.gen(function* () {
         const sql = yield* SqlClient.SqlClient
         const [row] = yield* sql<{ readonly id: string }>`
-          INSERT INTO game_sessions (guild_id, title, scheduled_at, expected_duration_minutes)
-          VALUES ('g', 't', '0044-03-15T00:00:00Z BC', 9999999) RETURNING id`
-        const answer = yield* request("GET", `/v1/games/${row?.id ?? ""}`)
+          INSERT INTO game_sessions (guild_id, title, scheduled_at, expected_duration_minutes, created_at, updated_at)
+          VALUES ('absurd', 't', '0044-03-15T00:00:00Z BC', 9999999, '0001-01-01T00:00:00Z', 'infinity') RETURNING id`
+        const id = row?.id ?? ""
+        yield* sql`
+          INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+          VALUES (${id}::uuid, 'IN_PROGRESS', '10000-01-01T00:00:00Z'),
+                 (${id}::uuid, 'COMPLETED', '290000-01-01T00:00:00Z')`
+        const answer = yield* request("GET", `/v1/games/${id}`)
         assert.strictEqual(answer.status, 200)
-        assert.strictEqual(answer.body["expected_duration_minutes"], 9_999_999)
-        // RFC 3339 has no year before 0.
-        assert.strictEqual(answer.body["scheduled_at"], "0000-01-01T00:00:00.000Z")
+        // RFC 3339 has the years 0 to 9999.
+        assert.deepInclude(answer.body, {
+          expected_duration_minutes: 9_999_999,
+          scheduled_at: "0000-01-01T00:00:00.000Z",
+          created_at: "0001-01-01T00:00:00.000Z",
+          updated_at: "9999-12-31T23:59:59.999Z"
+        })
+        assert.deepStrictEqual((yield* request("GET", "/v1/games?guild_id=absurd")).body["games"], [answer.body])
+        const schedule = yield* request("GET", `/v1/games/${id}/schedule`)
+        assert.strictEqual(schedule.status, 200)
+        assert.deepStrictEqual(
+          (schedule.body["status_transitions"] as ReadonlyArray<Readonly<Record<string, unknown>>>).map(
+            ({ target_status, transition_time }) => [target_status, transition_time]
+          ),
+          ["IN_PROGRESS", "COMPLETED"].map((status) => [status, "9999-12-31T23:59:59.999Z"])
+        )
       })
     )
 

@@ -1,8 +1,12 @@
 /** Fields that several groups of routes share. */
 import { Schema, SchemaTransformation } from "effect"
+import { lastInstant } from "../../domain/Instant.ts"
 
-/** RFC 3339 has no years before 0, in which plain SQL may plan all the same: they are shown as early as it can say. */
-const toRfc3339 = (text: string): string => (text.startsWith("-") ? "0000-01-01T00:00:00.000Z" : text)
+const first = "0000-01-01T00:00:00.000Z"
+const last = new Date(lastInstant).toISOString()
+
+/** RFC 3339 has the years 0 to 9999, and plain SQL may plan in others: they are shown as far as it can say. */
+const toRfc3339 = (text: string): string => (text.startsWith("-") ? first : text.startsWith("+") ? last : text)
 
 /** Instants in answers: whatever the column holds, also what another application has put there. */
 export const Instant = Schema.String.annotate({ format: "date-time" }).pipe(

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import type { SqlError } from "effect/sql"
 import type { DeadLetterNotFound, DeadLetterResolved } from "../../deadLetters/DeadLetters.ts"
 import type {
+  EndTooLate,
   GameNotEditable,
   GameNotFound,
   GuildForbidden,
@@ -22,6 +23,7 @@ import {
   GameNotFoundProblem,
   IdempotencyConflictProblem,
   IllegalTransitionProblem,
+  InvalidRequest,
   VersionMismatchProblem
 } from "../api/problems.ts"
 import { uptimeMillis } from "../../observability/uptime.ts"
@@ -59,6 +61,10 @@ const makeSqlFailure = () => {
 export const makeToProblem = () => ({
   GameNotFound: (error: GameNotFound) => Effect.fail(new GameNotFoundProblem({ detail: error.message })),
   GuildForbidden: (error: GuildForbidden) => Effect.fail(new Forbidden({ detail: error.message })),
+  EndTooLate: ({ message }: EndTooLate) => {
+    const path = "scheduled_at"
+    return Effect.fail(new InvalidRequest({ detail: `${path}: ${message}`, errors: [{ path, message }] }))
+  },
   IllegalTransition: (error: IllegalTransition) => Effect.fail(new IllegalTransitionProblem({ detail: error.message })),
   GameNotEditable: (error: GameNotEditable) => Effect.fail(new GameNotEditableProblem({ detail: error.message })),
   VersionMismatch: (error: VersionMismatch) => Effect.fail(new VersionMismatchProblem({ detail: error.message })),

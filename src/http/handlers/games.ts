@@ -38,6 +38,7 @@ export const layer = HttpApiBuilder.group(
     const games = yield* Games
     const database = yield* Database
     const {
+      EndTooLate,
       GameNotEditable,
       GameNotFound,
       GuildForbidden,
@@ -57,7 +58,7 @@ export const layer = HttpApiBuilder.group(
               headers: { etag: toEntityTag(game.version), location: `/v1/games/${game.id}` }
             })
           ),
-          Effect.catchTags({ GuildForbidden, IdempotencyConflict, SqlError }),
+          Effect.catchTags({ EndTooLate, GuildForbidden, IdempotencyConflict, SqlError }),
           database.within(patience)
         ),
 
@@ -84,7 +85,11 @@ export const layer = HttpApiBuilder.group(
       edit: ({ headers, params, payload }) =>
         games
           .edit(params.id, payload, toVersions(headers["if-match"]))
-          .pipe(Effect.map(tagged), Effect.catchTags({ ...change, GuildForbidden }), database.within(patience)),
+          .pipe(
+            Effect.map(tagged),
+            Effect.catchTags({ ...change, EndTooLate, GuildForbidden }),
+            database.within(patience)
+          ),
 
       cancel: ({ headers, params }) =>
         games
