@@ -200,6 +200,8 @@ describe("OutboxRepository (PostgreSQL)", () => {
           const transaction = yield* Effect.forkScoped(
             database.transaction(
               Effect.gen(function* () {
+                // A session of ours would be ended for doing nothing for long.
+                yield* sql`SET LOCAL idle_in_transaction_session_timeout = 0`
                 yield* sql`SELECT pg_current_xact_id()`
                 yield* Deferred.succeed(begun, undefined)
                 yield* Deferred.await(writes)
