@@ -1,6 +1,7 @@
 /** `kickoff backfill`: plans the rows that games written by other means lack; a rerun finds nothing. */
 import { Effect } from "effect"
 import { Command } from "effect/cli"
+import { counted } from "../domain/counted.ts"
 import { json, printJson } from "./json.ts"
 import { print } from "./terminal.ts"
 
@@ -17,7 +18,7 @@ export const backfill = Command.make(
       : print(
           planned.games === 0
             ? "Nothing to plan, every game has its rows"
-            : `Planned ${planned.transitions} transitions and ${planned.reminders} reminders of ${planned.games} games`
+            : `Planned ${counted(planned.transitions, "transition")} and ${counted(planned.reminders, "reminder")} of ${counted(planned.games, "game")}`
         )
   })
 ).pipe(Command.withDescription("Plan what games that were written by other means lack"))

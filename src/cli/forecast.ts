@@ -1,6 +1,7 @@
 /** `kickoff forecast`: how much is planned for the next hours, when the peaks are, and a bar for each stretch of time. */
 import { Duration, Effect, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
+import { counted } from "../domain/counted.ts"
 import { barMinutes, peaks, toBars, totalOf } from "../operations/forecast.ts"
 import { json, printJson } from "./json.ts"
 import { print } from "./terminal.ts"
@@ -43,7 +44,7 @@ export const forecast = Command.make(
       return
     }
     yield* print(
-      `${totals.starts} starts, ${totals.completions} completions and ${totals.reminders} reminders in the next ` +
+      `${counted(totals.starts, "start")}, ${counted(totals.completions, "completion")} and ${counted(totals.reminders, "reminder")} in the next ` +
         `${hours === 1 ? "hour" : `${hours} hours`}, from ${time(now)} UTC`
     )
     if (minutes.length === 0) return

@@ -6,6 +6,7 @@
  */
 import { DateTime, Effect, Option, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
+import { counted } from "../domain/counted.ts"
 import { InstantFromString } from "../domain/Instant.ts"
 import type { Comparison, Example, Line } from "../shadow/ShadowReportRepository.ts"
 import { readDuration, since } from "./durations.ts"
@@ -54,9 +55,9 @@ const lateness = (millis: number | null): string => {
 }
 
 const names: Readonly<Record<string, string>> = {
-  IN_PROGRESS: "starts",
-  COMPLETED: "completions",
-  reminder: "reminders"
+  IN_PROGRESS: "start",
+  COMPLETED: "completion",
+  reminder: "reminder"
 }
 
 const headings = ["", "", "ON TIME", "EARLY", "LATE", "MISSED", "P50", "P95", "MAX"]
@@ -73,7 +74,7 @@ const toRows = ({ due, kickoff, other_system, target, ...line }: Line): Readonly
   ]
   return [
     [
-      `${due} ${names[target] ?? target}`,
+      counted(due, names[target] ?? target),
       ...row("other system", other_system, line.overtaken + line.open + line.unseen)
     ],
     ["", ...row("Kickoff", { ...kickoff, early: 0 }, 0)]
@@ -82,13 +83,23 @@ const toRows = ({ due, kickoff, other_system, target, ...line }: Line): Readonly
 
 const notes = ({ by_hand, needless, open, overtaken, target, unseen }: Line): ReadonlyArray<string> => {
   const name = names[target] ?? target
-  const note = (count: number, what: string) => (count === 0 ? [] : [`${count} ${name} ${what}`])
+  const note = (count: number, one: string, many: string) =>
+    count === 0 ? [] : [`${counted(count, name)} ${count === 1 ? one : many}`]
+  const noTrace = "cannot be compared: the other system leaves no trace of reminders in notification_schedule.sent"
   return [
-    ...note(overtaken, "were cancelled, moved or deleted before the other system got to them"),
-    ...note(open, "are not done by the other system yet"),
-    ...note(unseen, "cannot be compared: the other system leaves no trace of reminders in notification_schedule.sent"),
-    ...note(needless, "were not to be done any more when their time came"),
-    ...note(by_hand, "were done long before their time, so by hand")
+    ...note(
+      overtaken,
+      "was cancelled, moved or deleted before the other system got to it",
+      "were cancelled, moved or deleted before the other system got to them"
+    ),
+    ...note(open, "is not done by the other system yet", "are not done by the other system yet"),
+    ...note(unseen, noTrace, noTrace),
+    ...note(
+      needless,
+      "was not to be done any more when its time came",
+      "were not to be done any more when their time came"
+    ),
+    ...note(by_hand, "was done long before its time, so by hand", "were done long before their time, so by hand")
   ]
 }
 
@@ -206,10 +217,10 @@ const end = Command.make(
     }
     const { overdue_completions, overdue_reminders, overdue_starts, settled_reminders, settled_transitions } = handover
     yield* print(
-      `Marked as done what the other system has done: ${settled_transitions} transitions, ${settled_reminders} reminders`
+      `Marked as done what the other system has done: ${counted(settled_transitions, "transition")}, ${counted(settled_reminders, "reminder")}`
     )
     yield* print(
-      `Left for Kickoff, which does it as soon as it starts: ${overdue_starts} starts, ${overdue_completions} completions, ${overdue_reminders} reminders`
+      `Left for Kickoff, which does it as soon as it starts: ${counted(overdue_starts, "start")}, ${counted(overdue_completions, "completion")}, ${counted(overdue_reminders, "reminder")}`
     )
   })
 ).pipe(Command.withDescription("End the shadow, forget its record, and mark as done what the other system has done"))

@@ -2,6 +2,7 @@
 import { DateTime, Duration, Effect } from "effect"
 import { Command } from "effect/cli"
 import packageJson from "../../package.json" with { type: "json" }
+import { counted } from "../domain/counted.ts"
 import type { ScheduleStatus, Status } from "../operations/status.ts"
 import { json, printJson } from "./json.ts"
 import { toClause } from "./pauseClause.ts"
@@ -50,7 +51,7 @@ const toRow =
 const describeOutbox = ({ events, oldest, refused }: Status["outbox"]): string =>
   events === 0
     ? "empty"
-    : `${events} ${events === 1 ? "event" : "events"}, the first for ${lasting(oldest * 1000)}${refused === 0 ? "" : `; ${refused} were refused and are tried again`}`
+    : `${counted(events, "event")}, the first for ${lasting(oldest * 1000)}${refused === 0 ? "" : `; ${counted(refused, "was refused and is", "were refused and are")} tried again`}`
 
 const describeLetters = (letters: Status["deadLetters"]): string => {
   const open = Object.entries(letters).filter(([, count]) => count > 0)

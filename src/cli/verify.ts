@@ -1,6 +1,7 @@
 /** `kickoff verify`: holds the record of a window of time against the promises; exit 1 if anything contradicts them. */
 import { DateTime, Effect, Schema } from "effect"
 import { Command } from "effect/cli"
+import { counted } from "../domain/counted.ts"
 import type { Findings } from "../ledger/LedgerRepository.ts"
 import { readDuration, since } from "./durations.ts"
 import { json, printJson } from "./json.ts"
@@ -9,7 +10,7 @@ import { print } from "./terminal.ts"
 /** A promise was not kept; the report has been printed. */
 export class PromiseBroken extends Schema.TaggedError<PromiseBroken>()("PromiseBroken", { count: Schema.Int }) {
   override get message() {
-    return `${this.count} ${this.count === 1 ? "finding contradicts" : "findings contradict"} the promises`
+    return `${counted(this.count, "finding contradicts", "findings contradict")} the promises`
   }
 }
 
@@ -49,7 +50,7 @@ export const verify = Command.make(
         paused: report.paused
       })
     } else {
-      yield* print(`${report.effects} rows took effect since ${DateTime.formatIso(report.window.from)}`)
+      yield* print(`${counted(report.effects, "row")} took effect since ${DateTime.formatIso(report.window.from)}`)
       for (const check of report.checks) {
         yield* print(
           `${check.count === 0 ? "ok  " : "FAIL"} ${check.promise}${check.count === 0 ? "" : `: ${check.count} not`}`

@@ -6,6 +6,7 @@
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Clock, DateTime, Duration, Effect, Layer, Queue, Random, type Redacted } from "effect"
 import type { SqlError } from "effect/sql"
+import { counted } from "../domain/counted.ts"
 import type { Pause } from "../domain/Pause.ts"
 import type { ScheduleKind } from "../domain/ScheduleKind.ts"
 import { Replica } from "../observability/Replica.ts"
@@ -177,7 +178,7 @@ export const judgeTables = (server: ServerFacts, tables: ReadonlyArray<TableFact
       well: "cleaning up keeps pace",
       cure: "Find who holds old snapshots (below), then VACUUM the table"
     },
-    ({ dead, live, table }) => `${table} has ${dead} dead rows beside ${live} live ones`
+    ({ dead, live, table }) => `${table} has ${counted(dead, "dead row")} beside ${counted(live, "live one")}`
   )
 ]
 

@@ -4,6 +4,7 @@
  * Pure: it is given what is on record. Each row of a schedule gets one sentence, so that none is left unexplained.
  */
 import { Option } from "effect"
+import { counted } from "../domain/counted.ts"
 import type { EffectFacts, GameHistory, PauseFacts, RowFacts } from "./GameHistoryRepository.ts"
 
 export interface Moment {
@@ -26,7 +27,7 @@ const patience = 5000
 
 const nameOf = ({ kind, target }: Pick<RowFacts, "kind" | "target">): string =>
   kind === "notification"
-    ? `the reminder ${target} minutes before`
+    ? `the reminder ${counted(Number(target), "minute")} before`
     : target === "IN_PROGRESS"
       ? "the start"
       : target === "COMPLETED"
@@ -89,7 +90,7 @@ const toCome = (row: RowFacts, { now, pauses }: GameHistory): Moment => {
   const name = capital(nameOf(row))
   const paused = pauseAt(pauses, row.kind, now) !== undefined
   if (row.hold === "retry") {
-    return { at: row.retry_at ?? row.due, what: `${name} failed ${row.attempts} times and is tried again` }
+    return { at: row.retry_at ?? row.due, what: `${name} failed ${counted(row.attempts, "time")} and is tried again` }
   }
   if (row.hold === "parked") return { at: row.due, what: `${name} was given up, see its dead letter` }
   if (row.hold === "waiting") return { at: row.due, what: `${name} is due and waits for the start, which is not done` }
@@ -143,7 +144,7 @@ const remarksOn = (history: GameHistory): ReadonlyArray<string> => {
       .filter(({ attempts }) => attempts > 0)
       .map(
         ({ attempts, event_id, type }) =>
-          `Its event ${event_id} (${type}) was refused ${attempts} times and holds back the later ones`
+          `Its event ${event_id} (${type}) was refused ${counted(attempts, "time")} and holds back the later ones`
       )
   ]
 }
@@ -168,7 +169,7 @@ export const explain = (history: GameHistory): Explanation => {
     ...letters.flatMap((letter) => [
       {
         at: letter.created_at,
-        what: `Given up after ${letter.attempts} attempts (${letter.kind}, dead letter ${letter.id}): ${letter.error}: ${letter.message}`
+        what: `Given up after ${counted(letter.attempts, "attempt")} (${letter.kind}, dead letter ${letter.id}): ${letter.error}: ${letter.message}`
       },
       ...(letter.resolved_at === null
         ? []

@@ -36,6 +36,17 @@ describe("kickoff verify", () => {
       const none = { count: 0, examples: [] }
       assert.deepInclude(report, { effects: 0, clean: false, undecided: none, given_up: none })
 
+      yield* sql`
+        INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+        VALUES (${id}::uuid, 'IN_PROGRESS', now() + interval '1 hour')`
+      const one = yield* kickoff("verify")
+      assert.include(one.stderr, "1 finding contradicts the promises")
+      yield* sql`DELETE FROM notification_schedule WHERE game_id = ${id}::uuid`
+      yield* sql`UPDATE game_sessions SET reminder_minutes = '{15}' WHERE id = ${id}::uuid`
+      assert.strictEqual((yield* kickoff("backfill")).stdout, "Planned 1 transition and 1 reminder of 1 game\n")
+      yield* sql`DELETE FROM game_status_schedule WHERE game_id = ${id}::uuid`
+      yield* sql`DELETE FROM notification_schedule WHERE game_id = ${id}::uuid`
+
       const filled = yield* kickoff("backfill", "--json")
       assert.strictEqual(filled.code, 0, filled.stderr)
       assert.deepStrictEqual(JSON.parse(filled.stdout), { games: 1, transitions: 2, reminders: 1 })

@@ -92,14 +92,16 @@ describe("the explanation of a game", () => {
         { ...start, due, hold: "parked", attempts: 8 },
         { ...completion, due, hold: "waiting" },
         { ...reminder, hold: "retry", attempts: 3, retry_at: now + 2000 },
-        { ...reminder, target: "5" }
+        { ...reminder, target: "5" },
+        { ...reminder, target: "1", hold: "retry", attempts: 1, retry_at: now + 2000 }
       ]
     })
     assert.sameMembers(outlook, [
       "The start was given up, see its dead letter",
       "The completion is due and waits for the start, which is not done",
       "The reminder 15 minutes before failed 3 times and is tried again",
-      "The reminder 5 minutes before is due"
+      "The reminder 5 minutes before is due",
+      "The reminder 1 minute before failed 1 time and is tried again"
     ])
     assert.lengthOf(
       remarks.filter((remark) => remark.startsWith("The reminder 5 minutes before has been due for 300 s")),
