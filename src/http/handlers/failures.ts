@@ -11,6 +11,7 @@ import type {
   IllegalTransition,
   VersionMismatch
 } from "../../games/errors.ts"
+import { uptimeMillis } from "../../observability/uptime.ts"
 import type { PauseForbidden } from "../../operations/Pauses.ts"
 import { describeSqlError } from "../../postgres/Database.ts"
 import { classify } from "../../postgres/failures.ts"
@@ -26,7 +27,6 @@ import {
   InvalidRequest,
   VersionMismatchProblem
 } from "../api/problems.ts"
-import { uptimeMillis } from "../../observability/uptime.ts"
 
 /** While the database is away every request fails; one line in ten seconds is enough to say so. */
 const quietMillis = 10_000
