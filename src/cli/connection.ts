@@ -10,7 +10,8 @@ import { Database, describeSqlError } from "../postgres/Database.ts"
 import { readTls } from "../postgres/sockets.ts"
 import { Settings } from "../Settings.ts"
 import type { CertificateUnusable } from "../tls/certificates.ts"
-import { BadArgument, DatabaseFailed } from "./failures.ts"
+import { ShadowRunRepository } from "../shadow/ShadowRunRepository.ts"
+import { BadArgument, DatabaseFailed, DatabaseInShadow } from "./failures.ts"
 
 /** Finds out at the start whether the files that a variable's URL names for its encryption can be used. */
 export const requireCertificates = (
@@ -55,3 +56,22 @@ export const withDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     Effect.provide(Settings.layer),
     Effect.provideService(References.LogToStderr, true)
   )
+
+/** The same where another system does the work is refused, with these words for the reason and for what to do instead. */
+export const withLiveDatabase =
+  (because: string) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    withDatabase(
+      Effect.gen(function* () {
+        const shadow = yield* Effect.flatMap(ShadowRunRepository, ({ since }) => since).pipe(
+          Effect.provide(ShadowRunRepository.layer)
+        )
+        if (Option.isSome(shadow)) yield* new DatabaseInShadow({ because })
+        return yield* effect
+      })
+    )
+
+/** Like {@link withLiveDatabase}, for what changes something that the other system should find as it is. */
+export const withWritableDatabase = withLiveDatabase(
+  'another system does the work, and this would change it; "kickoff shadow end" ends that'
+)

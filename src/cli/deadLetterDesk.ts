@@ -11,13 +11,12 @@ import { CreationCursor } from "../http/api/cursor.ts"
 import { DeadLetterBody, DeadLetterListBody } from "../http/api/DeadLettersApi.ts"
 import { OutboxSignal } from "../outbox/OutboxSignal.ts"
 import { channels } from "../postgres/channels.ts"
-import { withDatabase } from "./connection.ts"
+import { withDatabase, withWritableDatabase } from "./connection.ts"
 import { operator } from "./operator.ts"
 
 export { DeadLetters } from "../deadLetters/DeadLetters.ts"
 
-/** Runs an effect on the dead letters of the database of the settings. */
-export const withDeadLetters = <A, E>(effect: Effect.Effect<A, E, DeadLetters | Caller>) =>
+const onDeadLetters = <A, E>(effect: Effect.Effect<A, E, DeadLetters | Caller>) =>
   Effect.gen(function* () {
     const pg = yield* PgClient.PgClient
     const signal = yield* OutboxSignal
@@ -26,9 +25,16 @@ export const withDeadLetters = <A, E>(effect: Effect.Effect<A, E, DeadLetters | 
   }).pipe(
     Effect.scoped,
     Effect.provideServiceEffect(Caller, operator),
-    Effect.provide(DeadLetters.layer.pipe(Layer.provideMerge(OutboxSignal.layer))),
-    withDatabase
+    Effect.provide(DeadLetters.layer.pipe(Layer.provideMerge(OutboxSignal.layer)))
   )
+
+/** Runs an effect that only looks at the dead letters of the database of the settings. */
+export const withDeadLetters = <A, E>(effect: Effect.Effect<A, E, DeadLetters | Caller>) =>
+  withDatabase(onDeadLetters(effect))
+
+/** Runs an effect that settles some of them. */
+export const settling = <A, E>(effect: Effect.Effect<A, E, DeadLetters | Caller>) =>
+  withWritableDatabase(onDeadLetters(effect))
 
 export const decodeCursor = Schema.decodeUnknownEffect(CreationCursor)
 export const encodeCursor = Schema.encodeEffect(CreationCursor)

@@ -179,7 +179,7 @@ const makeSettle = (verb: "replay" | "discard", description: string) =>
         all,
         Object.values(rest).some((filter) => Option.isSome<unknown>(filter))
       )
-      const { DeadLetters, withDeadLetters } = yield* desk
+      const { DeadLetters, settling } = yield* desk
       const results: Array<Result> = []
       const record = Effect.fnUntraced(function* (result: Result) {
         results.push(result)
@@ -187,7 +187,7 @@ const makeSettle = (verb: "replay" | "discard", description: string) =>
         const reason = result.reason === null ? "" : `: ${plain(result.reason)}`
         yield* print(`${result.outcome} ${result.id}${reason}`)
       })
-      yield* withDeadLetters(
+      yield* settling(
         Effect.gen(function* () {
           const deadLetters = yield* DeadLetters
           const attempts = all ? deadLetters.settleAll(verb, toFilter(rest)) : deadLetters.settleThese(verb, ids)

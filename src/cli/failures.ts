@@ -25,6 +25,15 @@ export class BadSetting extends Schema.TaggedError<BadSetting>()("BadSetting", {
   }
 }
 
+/** Another system does the work on the database, so that this command is refused there. */
+export class DatabaseInShadow extends Schema.TaggedError<DatabaseInShadow>()("DatabaseInShadow", {
+  because: Schema.String
+}) {
+  override get message() {
+    return `the database is in shadow: ${this.because}`
+  }
+}
+
 /** The database did not do what it was asked. */
 export class DatabaseFailed extends Schema.TaggedError<DatabaseFailed>()("DatabaseFailed", { detail: Schema.String }) {
   override get message() {

@@ -155,6 +155,56 @@ describe("a service in shadow", () => {
   )
 })
 
+describe("a command of an operator, on a database in shadow,", () => {
+  it.live(
+    "is refused if it would change what is the other system's, or judge it; what looks, and backfill, is not",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const game = yield* insertGame(3_600_000)
+        const row = yield* insertTransition(game, "IN_PROGRESS", -1000)
+        yield* sql`UPDATE game_status_schedule SET hold = 'parked', attempts = 8 WHERE id = ${row}`
+        const letters = yield* sql<{ readonly id: string }>`
+          INSERT INTO dead_letters (kind, source_id, game_id, due_at, error, message, attempts, payload)
+          SELECT 'status-transition', id, game_id, transition_time, 'ConstraintError', 'refused', 8, '{}'
+          FROM game_status_schedule
+          RETURNING id`
+        const letter = letters[0]?.id ?? ""
+        assert.strictEqual((yield* run(false, ["pause", "notification"])).code, 0)
+        assert.strictEqual((yield* run(false, ["shadow", "begin"])).code, 0)
+        const state = sql`
+          SELECT (SELECT jsonb_agg(letter) FROM dead_letters AS letter) AS letters,
+            (SELECT jsonb_agg(pause) FROM pauses AS pause) AS pauses,
+            (SELECT jsonb_agg(row) FROM game_status_schedule AS row) AS rows`
+        const before = yield* state
+
+        const writes = 'another system does the work, and this would change it; "kickoff shadow end" ends that'
+        for (const [args, because] of [
+          [["dead-letters", "replay", letter], writes],
+          [["dead-letters", "replay", "--all", "--json"], writes],
+          [["dead-letters", "discard", letter], writes],
+          [["pause", "status-transition"], writes],
+          [["resume", "all"], writes],
+          [
+            ["verify"],
+            'what is due and not done is the other system\'s, so there is nothing to verify; "kickoff shadow report" compares the two'
+          ]
+        ] as const) {
+          const { code, stderr, stdout } = yield* run(false, args)
+          assert.deepStrictEqual([code, stdout, stderr], [1, "", `kickoff: the database is in shadow: ${because}\n`])
+        }
+        assert.deepStrictEqual(yield* state, before)
+
+        for (const args of [["dead-letters", "list"], ["dead-letters", "show", letter], ["status"], ["backfill"]]) {
+          assert.strictEqual((yield* run(false, args)).code, 0, args.join(" "))
+        }
+        assert.strictEqual((yield* run(false, ["shadow", "end"])).code, 0)
+        assert.strictEqual((yield* run(false, ["dead-letters", "replay", letter])).code, 0)
+      }).pipe(Effect.provide(TestDatabase.layer)),
+    60_000
+  )
+})
+
 describe("kickoff shadow", () => {
   it.live("says that there is nothing to report or to end where the database is not in shadow", () =>
     Effect.gen(function* () {
