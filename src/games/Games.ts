@@ -72,166 +72,158 @@ export class Games extends Context.Service<
     ) => Effect.Effect<void, GameNotFound | VersionMismatch | SqlError.SqlError, Caller>
   }
 >()("kickoff/games/Games") {
-  static readonly layerWith = ({ besideLoops }: GamesOptions) =>
+  static readonly layerWith = (options: GamesOptions) =>
     Layer.effect(
       Games,
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        const database = yield* Database
-        const repository = yield* GameRepository
-        const signal = yield* OutboxSignal
-
-        const write = <A, E, R>(change: Effect.Effect<Change<A>, E | SqlError.SqlError, R>) =>
-          database.transaction(Effect.andThen(repository.boundLockWaits, change)).pipe(
-            Effect.onExit((exit) => (mayHaveTold(exit) ? signal.committed : Effect.void)),
-            Effect.retry({ times: 2, while: isLockConflict }),
-            Effect.map((change) => change.result)
-          )
-
-        const find = Effect.fnUntraced(function* (id: GameId) {
-          return yield* required(id)(read(repository.find(id, (yield* Caller).guilds)))
-        })
-
-        const locked = Effect.fnUntraced(function* (
-          id: GameId,
-          reason: "change" | "deletion",
-          expected: ExpectedVersions
-        ) {
-          const game = yield* required(id)(repository.lock(id, reason, (yield* Caller).guilds))
-          if (expected !== undefined && !expected.includes(game.version)) {
-            return yield* new VersionMismatch({ version: game.version })
-          }
-          return game
-        })
-
-        const followStatus = Effect.fnUntraced(function* (game: Game) {
-          yield* repository.supersedeDeadLetters(game.id, scheduleKinds, (yield* Caller).name)
-          yield* repository.dropPendingReminders(game.id)
-          if (game.status === "IN_PROGRESS") yield* repository.recordStart(game.id)
-          else yield* repository.dropPendingTransitions(game.id)
-        })
-
-        const followFields = Effect.fnUntraced(function* (before: Game, after: Game, changed: ReadonlySet<string>) {
-          const by = (yield* Caller).name
-          const moved = changed.has("scheduled_at")
-          const stretched = changed.has("expected_duration_minutes")
-          if (after.status === "SCHEDULED") {
-            if (moved || stretched) {
-              yield* repository.supersedeDeadLetters(after.id, moved ? scheduleKinds : ["status-transition"], by)
-              yield* repository.planTransitions(after.id)
-            }
-            if (moved || stretched || changed.has("reminder_minutes")) yield* repository.planReminders(after.id, by)
-          } else if (after.status === "IN_PROGRESS" && stretched) {
-            yield* repository.supersedeDeadLetters(after.id, ["status-transition"], by)
-            yield* repository.moveCompletion(
-              after.id,
-              after.expected_duration_minutes - before.expected_duration_minutes
-            )
-          }
-        })
-
-        // A burst of new games is worked off a few at a time where it must leave the clock its share of the process.
-        const creating = yield* Semaphore.make(besideLoops ? 3 : Infinity)
-
-        const createOnce = Effect.fnUntraced(function* (game: NewGame, key: string) {
-          const hash = requestHash(game)
-          const reserved = yield* repository.takeKey(key, hash)
-          if (Option.isSome(reserved)) {
-            yield* repository.pruneKeys
-            return { result: yield* repository.create(toColumns(game), reserved), told: true }
-          }
-          const used = yield* Effect.orDie(Effect.fromOption(yield* repository.findKey(key)))
-          if (used.request_hash !== hash) return yield* new IdempotencyConflict({ reason: "other-request" })
-          const existing = yield* repository.find(used.game_id, (yield* Caller).guilds)
-          if (Option.isNone(existing)) return yield* new IdempotencyConflict({ reason: "game-deleted" })
-          return { result: existing.value, told: false }
-        })
-
-        const edit = Effect.fnUntraced(function* (id: GameId, patch: GamePatch, expected: ExpectedVersions) {
-          const before = yield* locked(id, "change", expected)
-          const columns = changes(before, toColumns(patch))
-          if (columns.guild_id !== undefined) yield* requireGuild(columns.guild_id)
-          const changed = new Set(Object.keys(columns))
-          if (changed.size === 0) return { result: before, told: false }
-          const status = columns.status ?? before.status
-          if (columns.status !== undefined && !canBecome(before.status, columns.status)) {
-            return yield* new IllegalTransition({ from: before.status, to: columns.status })
-          }
-          if (status === "SCHEDULED" && (changed.has("scheduled_at") || changed.has("expected_duration_minutes"))) {
-            yield* requireEnd(
-              columns.scheduled_at?.getTime() ?? before.scheduled_at.epochMilliseconds,
-              columns.expected_duration_minutes ?? before.expected_duration_minutes
-            )
-          }
-          const forbidden = frozenFields(status).find((field) => changed.has(field))
-          if (forbidden !== undefined) return yield* new GameNotEditable({ field: forbidden, status })
-
-          const after = yield* repository.update(id, columns)
-          if (columns.status === undefined) yield* followFields(before, after, changed)
-          else {
-            yield* followStatus(after)
-            yield* appendGameEvent(sql, id, statusEventType(columns.status), byHand)
-          }
-          const fields = [...changed].filter((field) => field !== "status")
-          if (fields.length > 0) yield* appendGameEvent(sql, id, "game.updated", { changed: fields })
-          return { result: after, told: true }
-        })
-
-        const remove = Effect.fnUntraced(function* (id: GameId, expected: ExpectedVersions) {
-          const game = yield* locked(id, "deletion", expected)
-          yield* repository.supersedeDeadLetters(id, scheduleKinds, (yield* Caller).name)
-          yield* appendGameEvent(sql, id, "game.deleted", { version: game.version + 1 })
-          yield* repository.remove(id)
-          return { result: undefined, told: true }
-        })
-
-        return Games.of({
-          create: Effect.fn("Games.create")(function* (game: NewGame, key?: string) {
-            yield* requireGuild(game.guild_id)
-            yield* requireEnd(
-              game.scheduled_at.epochMilliseconds,
-              game.expected_duration_minutes ?? defaultDurationMinutes
-            )
-            const created = yield* key === undefined
-              ? creating.withPermit(
-                  Effect.onExit(repository.create(toColumns(game), Option.none()), () => signal.committed)
-                )
-              : write(createOnce(game, key))
-            yield* spanIsOf(created.id)
-            return created
-          }),
-          get: Effect.fn("Games.get")(find),
-          list: Effect.fn("Games.list")(function* (filter: GameFilter) {
-            return yield* read(repository.list(filter, (yield* Caller).guilds))
-          }),
-          schedule: Effect.fn("Games.schedule")(function* (id: GameId) {
-            yield* find(id)
-            return yield* read(repository.schedule(id))
-          }),
-          edit: Effect.fn("Games.edit")((id: GameId, patch: GamePatch, expected?: ExpectedVersions) =>
-            Effect.andThen(spanIsOf(id), write(edit(id, patch, expected)))
-          ),
-          cancel: Effect.fn("Games.cancel")((id: GameId, expected?: ExpectedVersions) =>
-            // It is no change of the guild, nor of the end.
-            Effect.andThen(
-              spanIsOf(id),
-              Effect.catchTag(
-                write(edit(id, { status: "CANCELLED" }, expected)),
-                ["GuildForbidden", "EndTooLate"],
-                Effect.die
-              )
-            )
-          ),
-          remove: Effect.fn("Games.remove")((id: GameId, expected?: ExpectedVersions) =>
-            Effect.andThen(spanIsOf(id), write(remove(id, expected)))
-          )
-        })
-      })
+      Effect.suspend(() => make(options))
     ).pipe(Layer.provide(GameRepository.layer))
 
   /** The same in a process that plays all roles. */
   static readonly layer = Games.layerWith({ besideLoops: true })
 }
+
+const make = Effect.fnUntraced(function* ({ besideLoops }: GamesOptions) {
+  const sql = yield* SqlClient.SqlClient
+  const database = yield* Database
+  const repository = yield* GameRepository
+  const signal = yield* OutboxSignal
+
+  const write = <A, E, R>(change: Effect.Effect<Change<A>, E | SqlError.SqlError, R>) =>
+    database.transaction(Effect.andThen(repository.boundLockWaits, change)).pipe(
+      Effect.onExit((exit) => (mayHaveTold(exit) ? signal.committed : Effect.void)),
+      Effect.retry({ times: 2, while: isLockConflict }),
+      Effect.map((change) => change.result)
+    )
+
+  const find = Effect.fnUntraced(function* (id: GameId) {
+    return yield* required(id)(read(repository.find(id, (yield* Caller).guilds)))
+  })
+
+  const locked = Effect.fnUntraced(function* (id: GameId, reason: "change" | "deletion", expected: ExpectedVersions) {
+    const game = yield* required(id)(repository.lock(id, reason, (yield* Caller).guilds))
+    if (expected !== undefined && !expected.includes(game.version)) {
+      return yield* new VersionMismatch({ version: game.version })
+    }
+    return game
+  })
+
+  const followStatus = Effect.fnUntraced(function* (game: Game) {
+    yield* repository.supersedeDeadLetters(game.id, scheduleKinds, (yield* Caller).name)
+    yield* repository.dropPendingReminders(game.id)
+    if (game.status === "IN_PROGRESS") yield* repository.recordStart(game.id)
+    else yield* repository.dropPendingTransitions(game.id)
+  })
+
+  const followFields = Effect.fnUntraced(function* (before: Game, after: Game, changed: ReadonlySet<string>) {
+    const by = (yield* Caller).name
+    const moved = changed.has("scheduled_at")
+    const stretched = changed.has("expected_duration_minutes")
+    if (after.status === "SCHEDULED") {
+      if (moved || stretched) {
+        yield* repository.supersedeDeadLetters(after.id, moved ? scheduleKinds : ["status-transition"], by)
+        yield* repository.planTransitions(after.id)
+      }
+      if (moved || stretched || changed.has("reminder_minutes")) yield* repository.planReminders(after.id, by)
+    } else if (after.status === "IN_PROGRESS" && stretched) {
+      yield* repository.supersedeDeadLetters(after.id, ["status-transition"], by)
+      yield* repository.moveCompletion(after.id, after.expected_duration_minutes - before.expected_duration_minutes)
+    }
+  })
+
+  // A burst of new games is worked off a few at a time where it must leave the clock its share of the process.
+  const creating = yield* Semaphore.make(besideLoops ? 3 : Infinity)
+
+  const createOnce = Effect.fnUntraced(function* (game: NewGame, key: string) {
+    const hash = requestHash(game)
+    const reserved = yield* repository.takeKey(key, hash)
+    if (Option.isSome(reserved)) {
+      yield* repository.pruneKeys
+      return { result: yield* repository.create(toColumns(game), reserved), told: true }
+    }
+    const used = yield* Effect.orDie(Effect.fromOption(yield* repository.findKey(key)))
+    if (used.request_hash !== hash) return yield* new IdempotencyConflict({ reason: "other-request" })
+    const existing = yield* repository.find(used.game_id, (yield* Caller).guilds)
+    if (Option.isNone(existing)) return yield* new IdempotencyConflict({ reason: "game-deleted" })
+    return { result: existing.value, told: false }
+  })
+
+  const edit = Effect.fnUntraced(function* (id: GameId, patch: GamePatch, expected: ExpectedVersions) {
+    const before = yield* locked(id, "change", expected)
+    const columns = changes(before, toColumns(patch))
+    if (columns.guild_id !== undefined) yield* requireGuild(columns.guild_id)
+    const changed = new Set(Object.keys(columns))
+    if (changed.size === 0) return { result: before, told: false }
+    const status = columns.status ?? before.status
+    if (columns.status !== undefined && !canBecome(before.status, columns.status)) {
+      return yield* new IllegalTransition({ from: before.status, to: columns.status })
+    }
+    if (status === "SCHEDULED" && (changed.has("scheduled_at") || changed.has("expected_duration_minutes"))) {
+      yield* requireEnd(
+        columns.scheduled_at?.getTime() ?? before.scheduled_at.epochMilliseconds,
+        columns.expected_duration_minutes ?? before.expected_duration_minutes
+      )
+    }
+    const forbidden = frozenFields(status).find((field) => changed.has(field))
+    if (forbidden !== undefined) return yield* new GameNotEditable({ field: forbidden, status })
+
+    const after = yield* repository.update(id, columns)
+    if (columns.status === undefined) yield* followFields(before, after, changed)
+    else {
+      yield* followStatus(after)
+      yield* appendGameEvent(sql, id, statusEventType(columns.status), byHand)
+    }
+    const fields = [...changed].filter((field) => field !== "status")
+    if (fields.length > 0) yield* appendGameEvent(sql, id, "game.updated", { changed: fields })
+    return { result: after, told: true }
+  })
+
+  const remove = Effect.fnUntraced(function* (id: GameId, expected: ExpectedVersions) {
+    const game = yield* locked(id, "deletion", expected)
+    yield* repository.supersedeDeadLetters(id, scheduleKinds, (yield* Caller).name)
+    yield* appendGameEvent(sql, id, "game.deleted", { version: game.version + 1 })
+    yield* repository.remove(id)
+    return { result: undefined, told: true }
+  })
+
+  return Games.of({
+    create: Effect.fn("Games.create")(function* (game: NewGame, key?: string) {
+      yield* requireGuild(game.guild_id)
+      yield* requireEnd(game.scheduled_at.epochMilliseconds, game.expected_duration_minutes ?? defaultDurationMinutes)
+      const created = yield* creating.withPermit(
+        key === undefined
+          ? Effect.onExit(repository.create(toColumns(game), Option.none()), () => signal.committed)
+          : write(createOnce(game, key))
+      )
+      yield* spanIsOf(created.id)
+      return created
+    }),
+    get: Effect.fn("Games.get")(find),
+    list: Effect.fn("Games.list")(function* (filter: GameFilter) {
+      return yield* read(repository.list(filter, (yield* Caller).guilds))
+    }),
+    schedule: Effect.fn("Games.schedule")(function* (id: GameId) {
+      yield* find(id)
+      return yield* read(repository.schedule(id))
+    }),
+    edit: Effect.fn("Games.edit")((id: GameId, patch: GamePatch, expected?: ExpectedVersions) =>
+      Effect.andThen(spanIsOf(id), write(edit(id, patch, expected)))
+    ),
+    cancel: Effect.fn("Games.cancel")((id: GameId, expected?: ExpectedVersions) =>
+      // It is no change of the guild, nor of the end.
+      Effect.andThen(
+        spanIsOf(id),
+        Effect.catchTag(
+          write(edit(id, { status: "CANCELLED" }, expected)),
+          ["GuildForbidden", "EndTooLate"],
+          Effect.die
+        )
+      )
+    ),
+    remove: Effect.fn("Games.remove")((id: GameId, expected?: ExpectedVersions) =>
+      Effect.andThen(spanIsOf(id), write(remove(id, expected)))
+    )
+  })
+})
 
 /** Says of the current span which game it is about. */
 const spanIsOf = (id: GameId) => Effect.annotateCurrentSpan("kickoff.game_id", id)
