@@ -165,9 +165,7 @@ export const claiming: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: "src/games/Games.ts",
-        find:
-          "yield* repository.moveCompletion(\n              after.id,\n" +
-          "              after.expected_duration_minutes - before.expected_duration_minutes\n            )",
+        find: "yield* repository.moveCompletion(after.id, after.expected_duration_minutes - before.expected_duration_minutes)",
         put: "yield* Effect.void"
       }
     ],
