@@ -32,7 +32,8 @@ export const withDatabase = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     if (Option.isNone(databaseUrl)) {
       return yield* new BadArgument({
         name: "DATABASE_URL",
-        detail: "Expected the URL of the service's database, this command starts none of its own"
+        detail:
+          "Expected the URL of the service's database, this command starts none of its own; README.md has that of npm start"
       })
     }
     const url = databaseUrl.value

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { mkdtempSync, rmSync, symlinkSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import packageJson from "../../package.json" with { type: "json" }
 import { run } from "../support/commands.ts"
-import { freePort, mainFile, runProgram, startProgram } from "../support/service.ts"
+import { freePort, mainFile, runProgram, startProgram, startService } from "../support/service.ts"
 
 const password = "s3cr3t-password"
 
@@ -193,5 +193,22 @@ describe.concurrent("the command line", { timeout: 30_000 }, () => {
       const second = yield* migrate
       assert.deepInclude(second, { code: 0, stderr: "", stdout: "Nothing to apply, the schema is up to date\n" })
     })
+  )
+
+  it.live("an operator's commands reach the embedded database of a running service as the README says", () =>
+    Effect.gen(function* () {
+      const folder = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "kickoff-cli-"))),
+        (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
+      )
+      yield* startService({ cwd: folder })
+      const [, setting = ""] =
+        /^(export DATABASE_URL=.*)\nnode dist\/main\.js status$/m.exec(readFileSync("README.md", "utf8")) ?? []
+      const script = `${setting}\nexec "$0" "$1" status --json`
+      const status = yield* Effect.promise(() =>
+        run("/bin/sh", ["-c", script, process.execPath, mainFile], { cwd: folder })
+      )
+      assert.deepNestedInclude(JSON.parse(status), { version: packageJson.version, "schedules[0].planned": 0 })
+    }).pipe(Effect.scoped)
   )
 })
