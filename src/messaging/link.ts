@@ -352,12 +352,14 @@ const gatherWrites = (connection: Connection): (() => void) => {
     if (gathering) return
     gathering = true
     stream.cork()
-    // amqplib hands its messages to the socket in the next turn.
-    setImmediate(() =>
-      setImmediate(() => {
-        gathering = false
-        stream.uncork()
-      })
+    // amqplib hands its messages to the socket in the next turn, which it asks for in the next tick: this comes right after.
+    process.nextTick(() =>
+      process.nextTick(() =>
+        setImmediate(() => {
+          gathering = false
+          stream.uncork()
+        })
+      )
     )
   }
 }
