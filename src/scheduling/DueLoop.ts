@@ -65,6 +65,12 @@ const passingRetries = Schedule.max([Schedule.exponential("20 millis").pipe(Sche
 const shortestPause = Duration.millis(5)
 const longestPause = Duration.millis(100)
 
+/** How long a statement is on its way to the server at least: a timer that rings so much too early is on time. */
+const onItsWay = Duration.micros(300n)
+
+/** Most turns of the scheduler that are let pass where a timer rang earlier than that, by less than a millisecond. */
+const turnsTillDue = 50
+
 /** How much later than planned a wait may end before the loop counts as stuck: it covers one statement's deadline. */
 const slack = Duration.seconds(30)
 
@@ -285,11 +291,16 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       const wait = (limit: Duration.Duration, atLimit: WakeUp) =>
         Effect.gen(function* () {
           yield* beat(limit)
+          const end = (yield* Clock.monotonicTimeNanos) + Duration.toNanosUnsafe(Duration.subtract(limit, onItsWay))
           const woken: WakeUp = yield* Effect.raceFirst(
             Effect.map(Queue.take(hints), follow),
-            Effect.as(Effect.sleep(Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit)
+            Effect.as(Effect.sleep(Duration.millis(wholeMillis(limit))), atLimit)
           )
           yield* Metric.update(Metric.withAttributes(Metrics.wakeUps, { loop, cause: woken }), 1)
+          if (woken !== "timer") return woken
+          for (let turn = 0; turn < turnsTillDue && (yield* Clock.monotonicTimeNanos) < end; turn++) {
+            yield* Effect.yieldNow
+          }
           return woken
         })
 
@@ -392,15 +403,8 @@ export const run = Effect.fn("DueLoop.run")(function* (repository: DueRepository
       })
 
       yield* beat(Duration.zero)
-      let woken: WakeUp | undefined
-      const next = Effect.flatMap(
-        Effect.suspend(() => waitOut(cycle(woken))),
-        (cause) =>
-          Effect.sync(() => {
-            woken = cause
-          })
-      )
-      return yield* Effect.repeat(next, Schedule.forever).pipe(Effect.andThen(Effect.never))
+      // Not `Effect.forever`, which lets everybody else have a turn before a game that is due.
+      for (let woken: WakeUp | undefined; ;) woken = yield* waitOut(cycle(woken))
     })
   )
 })
@@ -416,6 +420,9 @@ const fieldsOf = (
 
 const isOverdue = (look: Look, by: Duration.Duration): boolean =>
   Option.exists(look.fresh, Duration.isLessThan(Duration.negate(by)))
+
+/** What a timer is set to, which counts whole milliseconds, and may ring almost one early; never zero. */
+const wholeMillis = (wait: Duration.Duration): number => Math.max(1, Math.round(Duration.toMillis(wait)))
 
 const isDue = (until: Option.Option<Duration.Duration>): boolean =>
   Option.exists(until, Duration.isLessThanOrEqualTo(Duration.zero))

@@ -9,8 +9,8 @@ export const living: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: dueLoop.source,
-        find: "Effect.as(Effect.sleep(Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit)",
-        put: "Effect.uninterruptible(Effect.as(Effect.sleep(Duration.millis(Math.ceil(Duration.toMillis(limit)))), atLimit))"
+        find: "Effect.as(Effect.sleep(Duration.millis(wholeMillis(limit))), atLimit)",
+        put: "Effect.uninterruptible(Effect.as(Effect.sleep(Duration.millis(wholeMillis(limit))), atLimit))"
       }
     ],
     caughtBy: {

@@ -20,7 +20,7 @@ export const waiting: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: dueLoop.source,
-        find: "Duration.millis(Math.ceil(Duration.toMillis(limit)))",
+        find: "Duration.millis(wholeMillis(limit))",
         put: "Duration.seconds(Math.max(1, Math.floor(Duration.toSeconds(limit))))"
       }
     ],
@@ -49,7 +49,7 @@ export const waiting: ReadonlyArray<Protection> = [
     takenOut: [
       {
         file: dueLoop.source,
-        find: "Duration.millis(Math.ceil(Duration.toMillis(limit)))",
+        find: "Duration.millis(wholeMillis(limit))",
         put: "Duration.millis(Math.max(1, Duration.toMillis(limit) - 1000))"
       }
     ],

@@ -81,6 +81,28 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("sets its timer to the nearest millisecond, and claims nothing where that is too early", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.millis(1_000.4))
+      yield* schedule.add("b", Duration.millis(2_000.6))
+      const loop = yield* started
+      assert.approximately(yield* loop.rests, 1_000.4, 0.001)
+      yield* TestClock.adjust(Duration.seconds(1))
+      assert.approximately(yield* loop.rests, 0.4, 0.001)
+      assert.isFalse(loop.isDone("a"))
+      yield* TestClock.adjust(Duration.millis(1))
+      assert.approximately(yield* loop.rests, 999.6, 0.001)
+      assert.isTrue(loop.isDone("a"))
+      yield* loop.calls
+      yield* TestClock.adjust(Duration.millis(999))
+      assert.deepStrictEqual(yield* loop.calls, [])
+      yield* TestClock.adjust(Duration.millis(1))
+      yield* loop.rests
+      assert.isTrue(loop.isDone("b"))
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("lets the relay ask for the event of a row that was waited for before it looks for more", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
