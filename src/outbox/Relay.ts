@@ -199,10 +199,11 @@ export const publishAll = Effect.fn("Relay.publishAll")(function* () {
   }).pipe(Effect.uninterruptible)
 
   /** Waiting for the broker is no standstill. */
-  const brokerReady = Effect.raceFirst(
+  const brokerAwaited = Effect.raceFirst(
     publisher.ready,
     Effect.forever(Effect.andThen(Effect.andThen(beat(impatience), progress(true)), Effect.sleep(impatience)))
   )
+  const brokerReady = Effect.flatMap(publisher.state, (state) => (state === "connected" ? Effect.void : brokerAwaited))
 
   /** Batch after batch while there may be one that nobody tells of. */
   const drain = Effect.andThen(brokerReady, step).pipe(Effect.repeat({ while: (more) => more }))
