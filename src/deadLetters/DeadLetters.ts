@@ -58,10 +58,25 @@ export interface Attempt {
   readonly reason: Option.Option<string>
 }
 
+/** What a letter of an event holds cannot be put back into the outbox; `detail` is what the database says of it. */
+export class DeadLetterUnusable extends Schema.TaggedError<DeadLetterUnusable>()("DeadLetterUnusable", {
+  id: Schema.String,
+  detail: Schema.String
+}) {
+  override get message() {
+    return `The dead letter ${this.id} holds no event that can be put back (${this.detail}); discard it`
+  }
+}
+
 /** What a person does to a letter. */
 export type Verb = "replay" | "discard"
 
 type Settling = Effect.Effect<Settled, DeadLetterNotFound | DeadLetterResolved | SqlError.SqlError, Caller>
+type Replaying = Effect.Effect<
+  Settled,
+  DeadLetterNotFound | DeadLetterResolved | DeadLetterUnusable | SqlError.SqlError,
+  Caller
+>
 
 export class DeadLetters extends Context.Service<
   DeadLetters,
@@ -70,7 +85,7 @@ export class DeadLetters extends Context.Service<
     readonly list: (query: DeadLetterQuery) => Effect.Effect<DeadLetterPage, SqlError.SqlError, Caller>
     readonly get: (id: DeadLetterId) => Effect.Effect<DeadLetter, DeadLetterNotFound | SqlError.SqlError, Caller>
     /** Tries again what was given up, unless it is pointless by now: then the letter is superseded. */
-    readonly replay: (id: DeadLetterId) => Settling
+    readonly replay: (id: DeadLetterId) => Replaying
     /** Closes a letter for good. A schedule row stays parked, an event stays unpublished. */
     readonly discard: (id: DeadLetterId) => Settling
     /**
@@ -112,7 +127,13 @@ export class DeadLetters extends Context.Service<
         const game = letter.game_id === null ? Option.none() : yield* repository.lockGame(letter.game_id)
         if (letter.kind === "event") {
           yield* requireOpen(letter.id, yield* repository.lock(letter.id, guilds))
-          yield* repository.restoreEvent(letter.id)
+          yield* Effect.catchTag(repository.restoreEvent(letter.id), "SqlError", (error) =>
+            Effect.fail(
+              classify(error) === "row"
+                ? new DeadLetterUnusable({ id: letter.id, detail: describeSqlError(error) })
+                : error
+            )
+          )
           return Option.none<string>()
         }
         const row = yield* repository.lockRow(letter.id, letter.kind)
@@ -205,7 +226,7 @@ const requireOpen = (
   })
 
 /** One of many: what is wrong with it does not concern the others, unless the database is away. */
-const attempt = (id: DeadLetterId, settling: Settling): Effect.Effect<Attempt, SqlError.SqlError, Caller> => {
+const attempt = (id: DeadLetterId, settling: Replaying): Effect.Effect<Attempt, SqlError.SqlError, Caller> => {
   const refused = (error: { readonly message: string }) =>
     Effect.succeed<Attempt>({ id, outcome: "refused", reason: Option.some(error.message) })
   return settling.pipe(
@@ -217,6 +238,7 @@ const attempt = (id: DeadLetterId, settling: Settling): Effect.Effect<Attempt, S
     Effect.catchTags({
       DeadLetterNotFound: refused,
       DeadLetterResolved: refused,
+      DeadLetterUnusable: refused,
       SqlError: (error) =>
         classify(error) === "infrastructure" ? Effect.fail(error) : refused({ message: describeSqlError(error) })
     })

@@ -1,5 +1,5 @@
 /** What could not be done and was given up: the row of `dead_letters`, kept until a person resolves it. */
-import { Schema } from "effect"
+import { Schema, SchemaTransformation } from "effect"
 import { Model } from "effect/schema"
 import { InstantColumn, NullableInstantColumn } from "./Instant.ts"
 import { ScheduleKind } from "./ScheduleKind.ts"
@@ -13,6 +13,17 @@ export const DeadLetterId = Schema.String.annotate({ format: "uuid" }).pipe(
 )
 export type DeadLetterId = typeof DeadLetterId.Type
 
+/** JSON of any writer: a number that is too large for ours becomes null, as in every JSON that we write. */
+const StoredJson = Schema.Unknown.pipe(
+  Schema.decodeTo(
+    Schema.Json,
+    SchemaTransformation.transform({
+      decode: (stored): Schema.Json => JSON.parse(JSON.stringify(stored)),
+      encode: (json): unknown => json
+    })
+  )
+)
+
 export class DeadLetter extends Model.Class<DeadLetter>("DeadLetter")({
   id: DeadLetterId,
   kind: DeadLetterKind,
@@ -23,7 +34,7 @@ export class DeadLetter extends Model.Class<DeadLetter>("DeadLetter")({
   error: Schema.String,
   message: Schema.String,
   attempts: Schema.Int,
-  payload: Schema.Json,
+  payload: Model.Field({ select: StoredJson, json: Schema.Json }),
   created_at: InstantColumn,
   resolved_at: NullableInstantColumn,
   resolved_by: Schema.NullOr(Schema.String),

@@ -129,6 +129,46 @@ layer(server, { excludeTestServices: true })("The HTTP API of dead letters", (it
     })
   )
 
+  it.effect("shows and settles letters of events whatever they hold, and says which cannot be put back", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const insertLetter = Effect.fnUntraced(function* (payload: string) {
+        const [row] = yield* sql<{ readonly id: string }>`
+          INSERT INTO dead_letters (kind, source_id, game_id, error, message, attempts, payload)
+          VALUES ('event', gen_random_uuid(), NULL, '', ${"a\nb\u001b"}, -5, ${payload}::text::jsonb)
+          RETURNING id`
+        return row?.id ?? ""
+      })
+      const event = (data: string) =>
+        `{"game_id":"${randomUUID()}","type":"game.started","occurred_at":"2040-01-01T00:00:00Z","data":${data}}`
+      for (const payload of [
+        "null",
+        "[]",
+        '"x"',
+        "1e400",
+        "{}",
+        event("null").replace("2040-", "x"),
+        '{"game_id":"x"}'
+      ]) {
+        const id = yield* insertLetter(payload)
+        assert.strictEqual((yield* request("GET", `/v1/dead-letters/${id}`)).status, 200, payload)
+        assertProblem(yield* request("POST", `/v1/dead-letters/${id}/replay`), 409, "dead-letter-unusable")
+        assert.include(idsOf(yield* request("GET", "/v1/dead-letters?kind=event&limit=200")), id)
+        const discarded = yield* request("POST", `/v1/dead-letters/${id}/discard`)
+        assert.deepStrictEqual([discarded.status, discarded.body["resolution"]], [200, "discarded"], payload)
+      }
+      for (const data of ["{}", "[1e400]", "5", '"x"', '{"guild_id":{"a":1}}']) {
+        const id = yield* insertLetter(event(data))
+        const replayed = yield* request("POST", `/v1/dead-letters/${id}/replay`)
+        assert.deepStrictEqual([replayed.status, replayed.body["resolution"]], [200, "replayed"], data)
+      }
+      // What is too large a number for us goes on as it came.
+      const [huge] = yield* sql<{ readonly same: boolean }>`
+        SELECT count(*) = 1 AS same FROM outbox WHERE data::jsonb = '[1e400]'`
+      assert.deepStrictEqual(huge, { same: true })
+    })
+  )
+
   it.effect.each([
     ["GET", "?state=closed", "state"],
     ["GET", "?kind=reminder", "kind"],

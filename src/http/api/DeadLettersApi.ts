@@ -7,7 +7,13 @@ import { InstantFromString } from "../../domain/Instant.ts"
 import { Authentication, NeededScope } from "./Authentication.ts"
 import { CreationCursor } from "./cursor.ts"
 import { Instant, Limit } from "./fields.ts"
-import { DatabaseUnavailable, DeadLetterNotFoundProblem, DeadLetterResolvedProblem, edgeErrors } from "./problems.ts"
+import {
+  DatabaseUnavailable,
+  DeadLetterNotFoundProblem,
+  DeadLetterResolvedProblem,
+  DeadLetterUnusableProblem,
+  edgeErrors
+} from "./problems.ts"
 import { RequestValidation } from "./RequestValidation.ts"
 import { Writing } from "./Writing.ts"
 
@@ -75,7 +81,7 @@ export class DeadLettersApi extends HttpApiGroup.make("dead-letters")
     HttpApiEndpoint.post("replay", "/dead-letters/:id/replay", {
       params: path,
       success: SettledDeadLetterBody,
-      error: settlingErrors
+      error: [...settlingErrors, DeadLetterUnusableProblem]
     })
       .middleware(Writing)
       .annotate(OpenApi.Summary, "Try again what was given up")

@@ -128,6 +128,11 @@ export class DeadLetterResolvedProblem extends HttpApiError.Problem<DeadLetterRe
   { type: type("dead-letter-resolved"), status: 409, title: "Dead letter was resolved already" }
 ) {}
 
+export class DeadLetterUnusableProblem extends HttpApiError.Problem<DeadLetterUnusableProblem>()(
+  "DeadLetterUnusableProblem",
+  { type: type("dead-letter-unusable"), status: 409, title: "Dead letter cannot be replayed" }
+) {}
+
 /** The database is away, or somebody holds a lock for too long; comes with `Retry-After`. */
 export class DatabaseUnavailable extends HttpApiError.Problem<DatabaseUnavailable>()("DatabaseUnavailable", {
   type: type("database-unavailable"),

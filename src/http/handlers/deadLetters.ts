@@ -26,7 +26,7 @@ export const layer = HttpApiBuilder.group(
   Effect.fn(function* (handlers) {
     const deadLetters = yield* DeadLetters
     const database = yield* Database
-    const { DeadLetterNotFound, DeadLetterResolved, SqlError } = makeToProblem()
+    const { DeadLetterNotFound, DeadLetterResolved, DeadLetterUnusable, SqlError } = makeToProblem()
 
     return handlers.handleAll({
       list: ({ query: { cursor, limit, state, ...filter } }) =>
@@ -52,7 +52,7 @@ export const layer = HttpApiBuilder.group(
           .replay(params.id)
           .pipe(
             Effect.map(toBody),
-            Effect.catchTags({ DeadLetterNotFound, DeadLetterResolved, SqlError }),
+            Effect.catchTags({ DeadLetterNotFound, DeadLetterResolved, DeadLetterUnusable, SqlError }),
             database.within(patience)
           ),
 

@@ -1,7 +1,7 @@
 /** What the core's failures are to a client of the API. */
 import { Effect } from "effect"
 import type { SqlError } from "effect/sql"
-import type { DeadLetterNotFound, DeadLetterResolved } from "../../deadLetters/DeadLetters.ts"
+import type { DeadLetterNotFound, DeadLetterResolved, DeadLetterUnusable } from "../../deadLetters/DeadLetters.ts"
 import type {
   EndTooLate,
   GameNotEditable,
@@ -19,6 +19,7 @@ import {
   DatabaseUnavailable,
   DeadLetterNotFoundProblem,
   DeadLetterResolvedProblem,
+  DeadLetterUnusableProblem,
   Forbidden,
   GameNotEditableProblem,
   GameNotFoundProblem,
@@ -74,6 +75,12 @@ export const makeToProblem = () => ({
     Effect.fail(new DeadLetterNotFoundProblem({ detail: error.message })),
   DeadLetterResolved: (error: DeadLetterResolved) =>
     Effect.fail(new DeadLetterResolvedProblem({ detail: error.message })),
+  DeadLetterUnusable: ({ id }: DeadLetterUnusable) =>
+    Effect.fail(
+      new DeadLetterUnusableProblem({
+        detail: `The dead letter ${id} holds no event that can be put back into the outbox; discard it`
+      })
+    ),
   PauseForbidden: (error: PauseForbidden) => Effect.fail(new Forbidden({ detail: error.message })),
   SqlError: makeSqlFailure()
 })
