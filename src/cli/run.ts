@@ -11,7 +11,7 @@ import { CliConfig, CliError, CliOutput, Command, GlobalFlag, TerminalCapabiliti
 import packageJson from "../../package.json" with { type: "json" }
 import { loadFor } from "./commands.ts"
 import { AlreadyLogged, BadArgument, BadSetting } from "./failures.ts"
-import { capabilities, surviveClosedOutput } from "./terminal.ts"
+import { capabilities, plain, surviveClosedOutput } from "./terminal.ts"
 
 /** Help and version go to standard output; what is wrong with a call is said by {@link describeExit}. */
 const presenter = CliOutput.layerPresenter({
@@ -34,15 +34,15 @@ export const describeExit = (exit: Exit.Exit<unknown, unknown>): { readonly code
     return { code: 1, line: `a defect, please report it: ${Cause.pretty(exit.cause)}` }
   }
   if (error instanceof AlreadyLogged) return { code: 1 }
-  if (error instanceof BadArgument || error instanceof BadSetting) return { code: 2, line: error.message }
+  if (error instanceof BadArgument || error instanceof BadSetting) return { code: 2, line: plain(error.message) }
   if (CliError.isCliError(error)) {
-    if (error._tag !== "ShowHelp") return { code: 2, line: error.message }
+    if (error._tag !== "ShowHelp") return { code: 2, line: plain(error.message) }
     const [first] = error.errors
     return first === undefined
       ? { code: 2, line: `no command given, see kickoff --help` }
-      : { code: 2, line: `${first.message.replaceAll(/\s+/g, " ").trim()}, see ${error.commandPath.join(" ")} --help` }
+      : { code: 2, line: `${plain(first.message)}, see ${error.commandPath.join(" ")} --help` }
   }
-  return { code: 1, line: error instanceof Error ? error.message : Cause.pretty(exit.cause) }
+  return { code: 1, line: plain(error instanceof Error ? error.message : Cause.pretty(exit.cause)) }
 }
 
 /** Runs the command that the arguments name and ends the process. */

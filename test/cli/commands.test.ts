@@ -45,6 +45,19 @@ describe.concurrent("the command line", { timeout: 30_000 }, () => {
   )
 
   it.live.each([
+    { args: ["a\nb\u001b[31m\u0007\u202e"], line: 'Unknown subcommand "a b [31m " for "kickoff"' },
+    { args: ["explain", "\u001b[31mx"], line: 'Invalid value for argument <game>: " [31mx"' },
+    { args: ["serve", "--roles", "api,\u001b[2J"], line: "--roles: Expected a comma-separated list" }
+  ])("what could steer a terminal comes back from no argument: $line", ({ args, line }) =>
+    Effect.gen(function* () {
+      const { code, stderr } = yield* runProgram({ args })
+      assert.strictEqual(code, 2)
+      assert.include(onlyLine(stderr), line)
+      assert.notMatch(onlyLine(stderr), /[\p{Cc}\p{Cf}]/u)
+    })
+  )
+
+  it.live.each([
     { args: ["celebrate"], named: "celebrate" },
     { args: ["serve", "--sharp"], named: "--sharp" },
     { args: ["--sharp"], named: "--sharp" },
