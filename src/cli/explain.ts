@@ -2,11 +2,10 @@
 import { DateTime, Duration, Effect, Option } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { GameId } from "../domain/Game.ts"
+import { formatMillis as time } from "../domain/Instant.ts"
 import { explain as explanationOf, type Moment } from "../operations/explanation.ts"
 import { json, printJson } from "./json.ts"
 import { plain, print } from "./terminal.ts"
-
-const time = (millis: number) => new Date(millis).toISOString()
 
 const lines = (moments: ReadonlyArray<Moment>, from: number): ReadonlyArray<string> =>
   moments.map(({ at, what }) => {

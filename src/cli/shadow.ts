@@ -7,7 +7,7 @@
 import { DateTime, Effect, Option, Schema } from "effect"
 import { Command, Flag } from "effect/cli"
 import { counted } from "../domain/counted.ts"
-import { InstantFromString } from "../domain/Instant.ts"
+import { formatMillis as time, InstantFromString } from "../domain/Instant.ts"
 import type { Comparison, Example, Line } from "../shadow/ShadowReportRepository.ts"
 import { readDuration, since } from "./durations.ts"
 import { json, printJson } from "./json.ts"
@@ -42,8 +42,6 @@ const desk = Effect.promise(() => import("./shadowDesk.ts"))
 /** What a database that is not in shadow cannot give. */
 const required = <A, E, R>(found: Effect.Effect<Option.Option<A>, E, R>): Effect.Effect<A, E | NotInShadow, R> =>
   Effect.flatMap(found, Option.match({ onNone: () => Effect.fail(new NotInShadow()), onSome: Effect.succeed }))
-
-const time = (millis: number) => new Date(millis).toISOString()
 
 /** `3 ms`, `58.2 s`, `2.5 h`; a minus is before the time. */
 const lateness = (millis: number | null): string => {

@@ -3,13 +3,12 @@ import { DateTime, Duration, Effect } from "effect"
 import { Command } from "effect/cli"
 import packageJson from "../../package.json" with { type: "json" }
 import { counted } from "../domain/counted.ts"
+import { formatMillis as time } from "../domain/Instant.ts"
 import type { ScheduleStatus, Status } from "../operations/status.ts"
 import { json, printJson } from "./json.ts"
 import { toClause } from "./pauseClause.ts"
 import type { BrokerStatus } from "./statusDesk.ts"
 import { paint, plain, print, toTable } from "./terminal.ts"
-
-const time = (millis: number): string => new Date(millis).toISOString()
 
 /** Whole seconds, in words. */
 const lasting = (millis: number): string => Duration.format(Duration.seconds(Math.max(0, Math.round(millis / 1000))))

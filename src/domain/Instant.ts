@@ -77,6 +77,10 @@ const StoredInstant = Schema.instanceOf(Date).pipe(
   )
 )
 
+/** What the database says in ms since 1970, for people; beyond what a `Date` can say, the last instant that it can. */
+export const formatMillis = (millis: number): string =>
+  new Date(Math.max(-lastDate, Math.min(millis, lastDate))).toISOString()
+
 /** A `timestamptz` column that is RFC 3339 in the JSON variants of a model. */
 export const InstantColumn = Model.Field({
   select: StoredInstant,

@@ -5,6 +5,7 @@
  */
 import { Option } from "effect"
 import { counted } from "../domain/counted.ts"
+import { formatMillis as time } from "../domain/Instant.ts"
 import type { EffectFacts, GameHistory, PauseFacts, RowFacts } from "./GameHistoryRepository.ts"
 
 export interface Moment {
@@ -47,8 +48,6 @@ const toldOf = (effect: EffectFacts, waiting: ReadonlySet<string>): string => {
     ? `; its event ${effect.event_id} waits in the outbox`
     : `; no confirm of its event ${effect.event_id} is on record`
 }
-
-const time = (millis: number): string => new Date(millis).toISOString()
 
 /** The pause that kept a row from being done at an instant. */
 const pauseAt = (pauses: ReadonlyArray<PauseFacts>, kind: RowFacts["kind"], at: number): PauseFacts | undefined =>
@@ -136,7 +135,7 @@ const remarksOn = (history: GameHistory): ReadonlyArray<string> => {
           )
           .map(
             (row) =>
-              `Its start is planned for ${new Date(row.due).toISOString()}, not for its scheduled_at ${new Date(scheduled_at).toISOString()}: the row decides`
+              `Its start is planned for ${time(row.due)}, not for its scheduled_at ${time(scheduled_at)}: the row decides`
           )
       ]
     }),

@@ -63,6 +63,24 @@ describe("kickoff explain", () => {
   )
 })
 
+describe("kickoff explain and kickoff status", () => {
+  it.live("tell of times that no calendar of ours has", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqlClient.SqlClient
+      const game = yield* insertGame(hour)
+      yield* sql`UPDATE game_sessions SET created_at = 'infinity' WHERE id = ${game}::uuid`
+      yield* sql`
+        INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+        VALUES (${game}::uuid, 'IN_PROGRESS', '290000-01-01T00:00:00Z')`
+      for (const args of [["explain", game], ["explain", game, "--json"], ["status"], ["status", "--json"]]) {
+        const { code, stderr, stdout } = yield* run(...args)
+        assert.deepStrictEqual([code, stderr], [0, ""])
+        assert.include(stdout, "+275760-09-13T00:00:00.000Z")
+      }
+    }).pipe(Effect.provide(TestDatabase.layer))
+  )
+})
+
 describe("kickoff forecast", () => {
   it.live("counts per minute what is planned, without what is done, held or too far ahead", () =>
     Effect.gen(function* () {
