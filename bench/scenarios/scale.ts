@@ -228,7 +228,8 @@ export const scale: Scenario = {
           "The engine's own statements, by its own driver on a session as the loop has it, which plans a statement once; an insert " +
             "is the API's statement, on a session of the API, for a " +
             `game with its schedule and event. First and last claims are medians of ${edge}. ` +
-            "A look begins where the last one found its first row; one at all is that of a process that was just started. " +
+            "The games that are claimed were planned last, so they lie beside each other in the indexes by id; games that were planned at many " +
+            "different times lie on more pages. A look begins where the last one found its first row; one at all is that of a process that was just started. " +
             "The cache is warm at every size: the server has memory for all indexes, which are read into it beforehand."
         ],
         figures: { scale_look: ratio("look"), scale_claim_1: ratio("claim"), scale_claim_1000: ratio("batch") }

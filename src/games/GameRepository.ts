@@ -398,7 +398,7 @@ export class GameRepository extends Context.Service<
           Effect.map(
             sql<{ readonly game_id: GameId }>`
               INSERT INTO idempotency_keys AS used (key, request_hash, game_id)
-              VALUES (${key}, ${requestHash}, gen_random_uuid())
+              VALUES (${key}, ${requestHash}, time_ordered_id())
               ON CONFLICT (key) DO UPDATE
               SET request_hash = EXCLUDED.request_hash, game_id = EXCLUDED.game_id, created_at = statement_timestamp()
               WHERE used.created_at < statement_timestamp() - interval '24 hours'

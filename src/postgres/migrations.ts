@@ -13,6 +13,7 @@ import keepTraces from "../../migrations/0005_keep_traces.ts"
 import createPauses from "../../migrations/0006_create_pauses.ts"
 import letNewEventsPass from "../../migrations/0007_let_new_events_pass.ts"
 import planFarGamesCheaply from "../../migrations/0008_plan_far_games_cheaply.ts"
+import orderIdsByTime from "../../migrations/0009_order_ids_by_time.ts"
 import { describeSqlError } from "./Database.ts"
 
 const loader = Migrator.fromRecord({
@@ -23,11 +24,12 @@ const loader = Migrator.fromRecord({
   "0005_keep_traces": keepTraces,
   "0006_create_pauses": createPauses,
   "0007_let_new_events_pass": letNewEventsPass,
-  "0008_plan_far_games_cheaply": planFarGamesCheaply
+  "0008_plan_far_games_cheaply": planFarGamesCheaply,
+  "0009_order_ids_by_time": orderIdsByTime
 })
 
 /** The id of the newest migration that this program knows. */
-export const latestMigration = 8
+export const latestMigration = 9
 
 /** Where the ids of the applied migrations stand. */
 export const migrationsTable = "schema_migrations"

@@ -32,7 +32,7 @@ dead_letters.resolved_at timestamptz
 dead_letters.resolved_by text
 dead_letters.resolution text
 
-game_sessions.id uuid NOT NULL DEFAULT gen_random_uuid()
+game_sessions.id uuid NOT NULL DEFAULT time_ordered_id()
 game_sessions.guild_id text NOT NULL
 game_sessions.channel_id text
 game_sessions.host_id text
@@ -48,7 +48,7 @@ game_sessions.version integer NOT NULL DEFAULT 1
 game_sessions.created_at timestamptz NOT NULL DEFAULT now()
 game_sessions.updated_at timestamptz NOT NULL DEFAULT now()
 
-game_status_schedule.id uuid NOT NULL DEFAULT gen_random_uuid()
+game_status_schedule.id uuid NOT NULL DEFAULT time_ordered_id()
 game_status_schedule.game_id uuid NOT NULL
 game_status_schedule.target_status text NOT NULL
 game_status_schedule.transition_time timestamptz NOT NULL
@@ -78,7 +78,7 @@ ledger.outcomes text[] NOT NULL
 ledger.attempts integer[] NOT NULL
 ledger.event_ids uuid[] NOT NULL
 
-notification_schedule.id uuid NOT NULL DEFAULT gen_random_uuid()
+notification_schedule.id uuid NOT NULL DEFAULT time_ordered_id()
 notification_schedule.game_id uuid NOT NULL
 notification_schedule.reminder_minutes integer NOT NULL
 notification_schedule.notification_time timestamptz NOT NULL
@@ -208,6 +208,7 @@ notify_notification_schedule_changed() trigger plpgsql
 notify_pauses_changed() trigger plpgsql
 release_waiting_completions() trigger plpgsql SET search_path
 reset_changed_schedule_row() trigger plpgsql SET search_path
+time_ordered_id() uuid sql
 `
 
 const lines = (text: string): ReadonlyArray<string> => text.split("\n").filter((line) => line !== "")
@@ -315,5 +316,43 @@ describe.each(servers)("The migrated catalogue on PostgreSQL $version", ({ serve
       assert.deepStrictEqual(yield* readTriggers, lines(triggers))
       assert.deepStrictEqual(yield* readFunctions, lines(functions))
     }).pipe(Effect.provide(database))
+  )
+
+  it.effect(
+    "gives games and schedule rows ids of version 7, which begin with the millisecond in which they were made",
+    () =>
+      Effect.gen(function* () {
+        const sql = yield* SqlClient.SqlClient
+        const clock = Effect.map(
+          sql<{
+            readonly millis: string
+          }>`SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint::text AS millis`,
+          ([row]) => Number(row?.millis)
+        )
+        const before = yield* clock
+        const ids = yield* sql<{ readonly id: string }>`
+        WITH game AS (
+          INSERT INTO game_sessions (guild_id, title, scheduled_at)
+          SELECT 'guild', 'a game', now() + interval '1 day' FROM generate_series(1, 100)
+          RETURNING id
+        ), transition AS (
+          INSERT INTO game_status_schedule (game_id, target_status, transition_time)
+          SELECT id, 'IN_PROGRESS', now() + interval '1 day' FROM game
+          RETURNING id
+        ), reminder AS (
+          INSERT INTO notification_schedule (game_id, reminder_minutes, notification_time)
+          SELECT id, 60, now() + interval '1 day' FROM game
+          RETURNING id
+        )
+        SELECT id FROM game UNION ALL SELECT id FROM transition UNION ALL SELECT id FROM reminder`
+        const after = yield* clock
+        assert.strictEqual(new Set(ids.map(({ id }) => id)).size, 300)
+        for (const { id } of ids) {
+          assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+          const made = parseInt(id.replace("-", "").slice(0, 12), 16)
+          assert.isAtLeast(made, before)
+          assert.isAtMost(made, after)
+        }
+      }).pipe(Effect.provide(database))
   )
 })

@@ -38,7 +38,8 @@ describe("Migrations", () => {
         "0005_keep_traces",
         "0006_create_pauses",
         "0007_let_new_events_pass",
-        "0008_plan_far_games_cheaply"
+        "0008_plan_far_games_cheaply",
+        "0009_order_ids_by_time"
       ])
       const ids = yield* connected(
         Effect.gen(function* () {
