@@ -49,6 +49,8 @@ interface AtSize {
   readonly look: number
   readonly claim: number
   readonly batch: number
+  /** The same for games that were planned at many different times. */
+  readonly scattered: number
   readonly insert: number
 }
 
@@ -59,10 +61,15 @@ const millisOf = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     return { result, millis: now() - began }
   })
 
-const times = <E, R>(count: number, effect: Effect.Effect<unknown, E, R>) =>
+/** How long an effect took each time, after what is done before it and not timed. */
+const times = <E, R, E2 = never, R2 = never>(
+  count: number,
+  effect: Effect.Effect<unknown, E, R>,
+  before: Effect.Effect<unknown, E2, R2> = Effect.void
+) =>
   Effect.map(
     Effect.forEach(Array.from({ length: ignored + count }).keys(), () =>
-      Effect.map(millisOf(effect), ({ millis }) => millis)
+      Effect.map(Effect.andThen(before, millisOf(effect)), ({ millis }) => millis)
     ),
     (millis) => millis.slice(ignored)
   )
@@ -80,6 +87,29 @@ const insertDue = (database: PgConnection.PgConnection, games: number) =>
     FROM game CROSS JOIN (VALUES ('IN_PROGRESS', interval '0'), ('COMPLETED', interval '1 hour')) AS row (target_status, later)`,
     [games]
   )
+
+/** The same, but each with ids beside those of a game and row that are planned, which were chosen by chance. */
+const insertDueBetween = (database: PgConnection.PgConnection, games: number) => {
+  const beside = (id: string) =>
+    `encode(overlay(uuid_send(${id}) PLACING substring(uuid_send(gen_random_uuid()) FROM 9) FROM 9), 'hex')::uuid`
+  return database.query(
+    `WITH place AS MATERIALIZED (
+      SELECT ${beside("game_id")} AS game_id, ${beside("id")} AS start_id, ${beside("id")} AS completion_id
+      FROM (
+        SELECT id, game_id FROM game_status_schedule
+        WHERE executed = FALSE AND hold IS NULL AND transition_time > (SELECT now() + (2 + 200 * random()) * interval '1 day')
+        ORDER BY transition_time LIMIT $1::int
+      ) AS planned
+    ), game AS (
+      INSERT INTO game_sessions (id, guild_id, title, scheduled_at) SELECT game_id, 'due', 'Game', now() FROM place
+    )
+    INSERT INTO game_status_schedule (id, game_id, target_status, transition_time)
+    SELECT start_id, game_id, 'IN_PROGRESS', now() FROM place
+    UNION ALL
+    SELECT completion_id, game_id, 'COMPLETED', now() + interval '1 hour' FROM place`,
+    [games]
+  )
+}
 
 /** The statements on sessions as the service has them: the loop's plans its own once, the API's for each time. */
 const engine = (url: string) => {
@@ -179,17 +209,15 @@ export const scale: Scenario = {
       yield* progress.say(`${at}: claims`)
       yield* insertDue(database, ignored + singles)
       const claimed = yield* times(singles, claim(1))
-      const claimedBatch: Array<number> = []
-      for (let n = 1; n <= ignored + batches; n++) {
-        // Just before its claim, so that what the claim writes to is in memory at every size.
-        yield* insertDue(database, batch)
-        claimedBatch.push((yield* millisOf(claim(batch))).millis)
-      }
+      // Just before its claim, so that what the claim writes to is in memory at every size.
+      const claimedBatch = yield* times(batches, claim(batch), insertDue(database, batch))
+      const scattered = yield* times(batches, claim(batch), insertDueBetween(database, batch))
       return {
         pending,
         look: median(looked),
         claim: median(claimed),
-        batch: median(claimedBatch.slice(ignored)),
+        batch: median(claimedBatch),
+        scattered: median(scattered),
         insert: median(inserted)
       } satisfies AtSize
     })
@@ -207,14 +235,14 @@ export const scale: Scenario = {
       const [least] = measured
       const most = measured.at(-1)
       const ratio = (key: keyof AtSize) => (most?.[key] ?? Number.NaN) / (least?.[key] ?? Number.NaN)
-      const cells = (of: (key: "look" | "claim" | "batch" | "insert") => number) =>
-        [of("look"), of("claim"), of("batch"), of("insert")] as const
+      const cells = (of: (key: "look" | "claim" | "batch" | "scattered" | "insert") => number) =>
+        [of("look"), of("claim"), of("batch"), of("scattered"), of("insert")] as const
       return {
         settings: { looks, "claims of 1, inserts": singles, "claims of 1,000": batches, ...settings },
         tables: [
           {
             title: "Medians by size, ms",
-            columns: ["look", "claim of 1", "claim of 1,000", "insert of a game"],
+            columns: ["look", "claim of 1", "claim of 1,000", "of 1,000, scattered", "insert of a game"],
             rows: [
               ...measured.map((size): Row => ({
                 name: `${size.pending.toLocaleString("en-US")} rows pending`,
@@ -228,8 +256,8 @@ export const scale: Scenario = {
           "The engine's own statements, by its own driver on a session as the loop has it, which plans a statement once; an insert " +
             "is the API's statement, on a session of the API, for a " +
             `game with its schedule and event. First and last claims are medians of ${edge}. ` +
-            "The games that are claimed were planned last, so they lie beside each other in the indexes by id; games that were planned at many " +
-            "different times lie on more pages. A look begins where the last one found its first row; one at all is that of a process that was just started. " +
+            "The games that are claimed were planned last, so they lie beside each other in the indexes by id; those that are scattered lie " +
+            "there as games do of which each was planned at another time. A look begins where the last one found its first row; one at all is that of a process that was just started. " +
             "The cache is warm at every size: the server has memory for all indexes, which are read into it beforehand."
         ],
         figures: { scale_look: ratio("look"), scale_claim_1: ratio("claim"), scale_claim_1000: ratio("batch") }
