@@ -210,9 +210,12 @@ describe("OutboxRepository (PostgreSQL)", () => {
               })
             )
           )
-          yield* Deferred.await(begun)
+          /** The transaction may also have failed. */
+          const unlessItFailed = <A>(effect: Effect.Effect<A>) =>
+            Effect.raceFirst(effect, Effect.andThen(Fiber.join(transaction), Effect.never))
+          yield* unlessItFailed(Deferred.await(begun))
           return {
-            write: Effect.andThen(Deferred.succeed(writes, undefined), Deferred.await(written)),
+            write: Effect.andThen(Deferred.succeed(writes, undefined), unlessItFailed(Deferred.await(written))),
             commit: Effect.andThen(Deferred.succeed(ends, undefined), Fiber.join(transaction))
           }
         })
