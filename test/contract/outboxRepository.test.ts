@@ -202,7 +202,7 @@ describe("OutboxRepository (PostgreSQL)", () => {
               Effect.gen(function* () {
                 // A session of ours would be ended for doing nothing for long.
                 yield* sql`SET LOCAL idle_in_transaction_session_timeout = 0`
-                yield* sql`SELECT pg_current_xact_id()`
+                yield* sql`SELECT pg_current_xact_id()::text`
                 yield* Deferred.succeed(begun, undefined)
                 yield* Deferred.await(writes)
                 yield* Deferred.succeed(written, yield* append)
