@@ -3,7 +3,8 @@
  * together in every index by id: far fewer pages are written to, and kept in memory, than by ids that are random from the first digit.
  *
  * An id gives away when its row was made, which the row tells anyway; 74 bits stay random. PostgreSQL has such a function
- * only since 18, so this is one of our own, and it names nothing that a search path could give another meaning.
+ * only since 18, so this is one of our own, and it names nothing that a search path could give another meaning. Whoever may
+ * insert needs it, so everybody may call it. It may be there already, where the backup of an older schema was restored.
  * Locks: ACCESS EXCLUSIVE on the three tables for a moment; rows that are there keep their ids.
  */
 import { Effect } from "effect"
@@ -14,7 +15,7 @@ export default Effect.gen(function* () {
 
   // 48 bits of milliseconds before a random UUID of version 4; two bits make it one of version 7.
   yield* sql`
-    CREATE FUNCTION time_ordered_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
+    CREATE OR REPLACE FUNCTION time_ordered_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
     RETURN encode(
       set_bit(
         set_bit(
@@ -26,7 +27,9 @@ export default Effect.gen(function* () {
         ), 53, 1
       ), 'hex'
     )::uuid`
-  for (const table of ["game_sessions", "game_status_schedule", "notification_schedule"]) {
+  yield* sql`GRANT EXECUTE ON FUNCTION time_ordered_id() TO PUBLIC`
+  // In the order in which the loops come to them.
+  for (const table of ["notification_schedule", "game_status_schedule", "game_sessions"]) {
     yield* sql`ALTER TABLE ${sql(table)} ALTER COLUMN id SET DEFAULT time_ordered_id()`
   }
 })

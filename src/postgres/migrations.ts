@@ -3,8 +3,8 @@
  *
  * They are imported one by one, so that the bundle carries them. Ids only grow: one below the latest is never run.
  */
-import { Effect, Schema } from "effect"
-import { Migrator, type SqlClient } from "effect/sql"
+import { Effect, Schedule, Schema } from "effect"
+import { Migrator, SqlClient, SqlError } from "effect/sql"
 import createTables from "../../migrations/0001_create_tables.ts"
 import createTriggers from "../../migrations/0002_create_triggers.ts"
 import createLedger from "../../migrations/0003_create_ledger.ts"
@@ -15,17 +15,26 @@ import letNewEventsPass from "../../migrations/0007_let_new_events_pass.ts"
 import planFarGamesCheaply from "../../migrations/0008_plan_far_games_cheaply.ts"
 import orderIdsByTime from "../../migrations/0009_order_ids_by_time.ts"
 import { describeSqlError } from "./Database.ts"
+import { classify } from "./failures.ts"
+
+/** Lets a migration wait for no table for long: all others that come to the table meanwhile wait behind it. */
+const briefly = <E>(migration: Effect.Effect<void, E, SqlClient.SqlClient>) =>
+  Effect.gen(function* () {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`SET LOCAL lock_timeout = '500ms'`
+    yield* migration
+  })
 
 const loader = Migrator.fromRecord({
-  "0001_create_tables": createTables,
-  "0002_create_triggers": createTriggers,
-  "0003_create_ledger": createLedger,
-  "0004_make_updates_cheap": makeUpdatesCheap,
-  "0005_keep_traces": keepTraces,
-  "0006_create_pauses": createPauses,
-  "0007_let_new_events_pass": letNewEventsPass,
-  "0008_plan_far_games_cheaply": planFarGamesCheaply,
-  "0009_order_ids_by_time": orderIdsByTime
+  "0001_create_tables": briefly(createTables),
+  "0002_create_triggers": briefly(createTriggers),
+  "0003_create_ledger": briefly(createLedger),
+  "0004_make_updates_cheap": briefly(makeUpdatesCheap),
+  "0005_keep_traces": briefly(keepTraces),
+  "0006_create_pauses": briefly(createPauses),
+  "0007_let_new_events_pass": briefly(letNewEventsPass),
+  "0008_plan_far_games_cheaply": briefly(planFarGamesCheaply),
+  "0009_order_ids_by_time": briefly(orderIdsByTime)
 })
 
 /** The id of the newest migration that this program knows. */
@@ -55,14 +64,27 @@ const innermostMessage = (error: unknown): string => {
   return message
 }
 
+/** Whether a table was in use. */
+const isHeld = ({ cause }: Migrator.MigrationError): boolean =>
+  SqlError.isSqlError(cause) && classify(cause) === "passing"
+
+/** How often what is pending is tried again while somebody uses a table of it for long, such as a backup. */
+const trying = Schedule.max([Schedule.spaced("2 seconds"), Schedule.recurs(150)])
+
 /** Applies what is pending, all in one transaction, and returns the names of what it applied. */
 export const migrate: Effect.Effect<ReadonlyArray<string>, MigrationFailed, SqlClient.SqlClient> = Migrator.make({})({
   loader,
   table: migrationsTable
 }).pipe(
+  Effect.retry({ schedule: trying, while: (error) => error._tag === "MigrationError" && isHeld(error) }),
   Effect.map((applied) => applied.map(([id, name]) => `${String(id).padStart(4, "0")}_${name}`)),
   Effect.catchTag("MigrationError", (cause) =>
-    Effect.fail(new MigrationFailed({ detail: `${cause.message}: ${innermostMessage(cause)}`, cause }))
+    Effect.fail(
+      new MigrationFailed({
+        detail: `${cause.message}: ${innermostMessage(cause)}${isHeld(cause) ? "; a table is in use, perhaps by a backup: try again when that is over" : ""}`,
+        cause
+      })
+    )
   ),
   // Before the first migration: the table of what was applied could not be made, locked or read.
   Effect.catchTag("SqlError", (cause) => Effect.fail(new MigrationFailed({ detail: describeSqlError(cause), cause }))),

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Deferred, Effect, Fiber } from "effect"
 import { SqlClient } from "effect/sql"
 import { Database } from "../../src/postgres/Database.ts"
 import { latestMigration, migrate, migrationsTable } from "../../src/postgres/migrations.ts"
@@ -79,6 +79,44 @@ describe("Migrations", () => {
       assert.include(error.message, "create_tables")
       assert.notInclude(yield* connected(tables), "game_sessions")
     })
+  )
+
+  it.live("let others at a table that somebody uses for long, and are applied when that is over", () =>
+    Effect.gen(function* () {
+      const { connected } = yield* emptyDatabase
+      yield* connected(migrate)
+      const query = (statement: string) =>
+        connected(Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)))
+      // As after the restore of an older backup: what the last migration made is there.
+      yield* query(`DELETE FROM ${migrationsTable} WHERE migration_id = ${latestMigration}`)
+      const held = yield* Deferred.make<void>()
+      const release = yield* Deferred.make<void>()
+      const backup = yield* Effect.forkScoped(
+        connected(
+          Effect.gen(function* () {
+            const sql = yield* SqlClient.SqlClient
+            yield* sql.withTransaction(
+              Effect.gen(function* () {
+                yield* sql`SET LOCAL idle_in_transaction_session_timeout = 0`
+                yield* sql`LOCK TABLE game_sessions IN ACCESS SHARE MODE`
+                yield* Deferred.succeed(held, undefined)
+                yield* Deferred.await(release)
+              })
+            )
+          })
+        )
+      )
+      yield* Deferred.await(held)
+      const migration = yield* Effect.forkScoped(connected(migrate))
+      yield* query(
+        "SELECT FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND NOT granted AND relation = 'game_sessions'::regclass"
+      ).pipe(Effect.repeat({ until: (waiting) => waiting.length > 0 }))
+      // Behind the migration that waits, and not until the end of the backup.
+      yield* query("SELECT FROM game_sessions")
+      yield* Deferred.succeed(release, undefined)
+      yield* Fiber.join(backup)
+      assert.deepStrictEqual(yield* Fiber.join(migration), ["0009_order_ids_by_time"])
+    }).pipe(Effect.scoped)
   )
 
   it.live("say what the database disliked also when they could not begin", () =>
