@@ -68,7 +68,7 @@ const longestPause = Duration.millis(100)
 /** How long a statement is on its way to the server at least: a timer that rings so much too early is on time. */
 const onItsWay = Duration.micros(300n)
 
-/** Most turns of the scheduler that are let pass where a timer rang earlier than that, by less than a millisecond. */
+/** Most turns of the scheduler that are let pass where a timer rang earlier than that: a tenth of a millisecond, about. */
 const turnsTillDue = 50
 
 /** How much later than planned a wait may end before the loop counts as stuck: it covers one statement's deadline. */

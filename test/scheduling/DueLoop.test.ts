@@ -103,6 +103,38 @@ describe("DueLoop", () => {
     }).pipe(Effect.provide(layer()))
   )
 
+  it.effect("lets what is left of a wait pass in turns of the scheduler where its timer rang too early", () =>
+    Effect.gen(function* () {
+      const schedule = yield* MemorySchedule
+      yield* schedule.add("a", Duration.millis(1_000.4))
+      const clock = yield* Clock.Clock
+      const began = clock.monotonicTimeNanosUnsafe()
+      /** Time that passes beside that of the test: a hundredth of a millisecond whenever it is asked for. */
+      let passed = 0n
+      const ticking: Clock.Clock = {
+        currentTimeMillisUnsafe: () => clock.currentTimeMillisUnsafe(),
+        currentTimeMillis: clock.currentTimeMillis,
+        currentTimeNanosUnsafe: () => clock.currentTimeNanosUnsafe(),
+        currentTimeNanos: clock.currentTimeNanos,
+        monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+        monotonicTimeNanos: Effect.sync(() => clock.monotonicTimeNanosUnsafe() + (passed += 10_000n)),
+        sleep: (duration) => clock.sleep(duration)
+      }
+      const loop = yield* Effect.provideService(started, Clock.Clock, ticking)
+      assert.approximately(yield* loop.rests, 1_000.4, 0.001)
+      passed = 0n
+      let claimed = 0n
+      schedule.onCall = (method) =>
+        Effect.sync(() => {
+          if (method === "applyDue") claimed = clock.monotonicTimeNanosUnsafe() + passed - began
+        })
+      yield* TestClock.adjust(Duration.seconds(1))
+      yield* loop.rests
+      // The statement is on its way for 0.3 ms.
+      assert.approximately(Number(claimed) / 1e6, 1_000.1, 0.05)
+    }).pipe(Effect.provide(layer()))
+  )
+
   it.effect("lets the relay ask for the event of a row that was waited for before it looks for more", () =>
     Effect.gen(function* () {
       const schedule = yield* MemorySchedule
