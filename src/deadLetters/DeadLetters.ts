@@ -64,7 +64,7 @@ export class DeadLetterUnusable extends Schema.TaggedError<DeadLetterUnusable>()
   detail: Schema.String
 }) {
   override get message() {
-    return `The dead letter ${this.id} holds no event that can be put back (${this.detail}); discard it`
+    return `The database refuses to put the event of dead letter ${this.id} back into the outbox: ${this.detail}`
   }
 }
 

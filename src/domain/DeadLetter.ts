@@ -13,12 +13,20 @@ export const DeadLetterId = Schema.String.annotate({ format: "uuid" }).pipe(
 )
 export type DeadLetterId = typeof DeadLetterId.Type
 
-/** JSON of any writer: a number that is too large for ours becomes null, as in every JSON that we write. */
+/** JSON of any writer as we can write it again: a number that is too large becomes null, and what is too deep is not shown. */
+const writable = (stored: unknown): Schema.Json => {
+  try {
+    return JSON.parse(JSON.stringify(stored))
+  } catch {
+    return "This payload cannot be shown: it is nested too deeply"
+  }
+}
+
 const StoredJson = Schema.Unknown.pipe(
   Schema.decodeTo(
     Schema.Json,
     SchemaTransformation.transform({
-      decode: (stored): Schema.Json => JSON.parse(JSON.stringify(stored)),
+      decode: writable,
       encode: (json): unknown => json
     })
   )

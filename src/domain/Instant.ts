@@ -63,7 +63,7 @@ export const InstantFromString = Schema.String.annotate({ format: "date-time" })
   Schema.decodeTo(Schema.DateTimeUtc, SchemaTransformation.dateTimeUtcFromString)
 )
 
-/** The last instant that a `Date` can say, ms. PostgreSQL's go on: of those, and of `infinity`, the driver makes no date. */
+/** The last instant that a `Date` can say, ms. PostgreSQL's go on: of those, and of both infinities, the driver makes no date. */
 const lastDate = 8.64e15
 
 /** What a column holds, also what another application has put there: it must not keep the rest from being read. */

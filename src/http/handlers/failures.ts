@@ -78,7 +78,7 @@ export const makeToProblem = () => ({
   DeadLetterUnusable: ({ id }: DeadLetterUnusable) =>
     Effect.fail(
       new DeadLetterUnusableProblem({
-        detail: `The dead letter ${id} holds no event that can be put back into the outbox; discard it`
+        detail: `The database refuses to put the event of dead letter ${id} back into the outbox; it stays as it is`
       })
     ),
   PauseForbidden: (error: PauseForbidden) => Effect.fail(new Forbidden({ detail: error.message })),
