@@ -11,7 +11,7 @@ import { CliConfig, CliError, CliOutput, Command, GlobalFlag, TerminalCapabiliti
 import packageJson from "../../package.json" with { type: "json" }
 import { loadFor } from "./commands.ts"
 import { AlreadyLogged, BadArgument, BadSetting } from "./failures.ts"
-import { capabilities, plain, surviveClosedOutput } from "./terminal.ts"
+import { capabilities, plain, plainLines, surviveClosedOutput } from "./terminal.ts"
 
 /** Help and version go to standard output; what is wrong with a call is said by {@link describeExit}. */
 const presenter = CliOutput.layerPresenter({
@@ -31,7 +31,7 @@ export const describeExit = (exit: Exit.Exit<unknown, unknown>): { readonly code
   if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return { code: 0 }
   const error = exit.cause.reasons.find(Cause.isFailReason)?.error
   if (exit.cause.reasons.some(Cause.isDieReason) || error === undefined) {
-    return { code: 1, line: `a defect, please report it: ${Cause.pretty(exit.cause)}` }
+    return { code: 1, line: `a defect, please report it: ${plainLines(Cause.pretty(exit.cause))}` }
   }
   if (error instanceof AlreadyLogged) return { code: 1 }
   if (error instanceof BadArgument || error instanceof BadSetting) return { code: 2, line: plain(error.message) }

@@ -33,6 +33,9 @@ export const capabilities = Effect.map(
 /** Text of games, the database and the broker: what could steer a terminal or break a line is taken out. */
 export const plain = (text: string): string => text.replaceAll(/[\p{Cc}\p{Cf}\s]+/gu, " ").trim()
 
+/** The same of what has several lines. */
+export const plainLines = (text: string): string => text.replaceAll(/[^\P{Cc}\n]|\p{Cf}/gu, " ")
+
 /** Rows under their headings, each column as wide as it must be; on a terminal cut at its edge. */
 export const toTable = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))

@@ -38,6 +38,11 @@ describe("the daemons", () => {
     })
   )
 
+  it("tell of a defect without what could steer a terminal", () => {
+    const { line = "" } = describeExit(Exit.die(new Error("a\u001b[31mb\u202e\nc")))
+    assert.match(line, /^a defect, please report it: Error: a \[31mb \nc/)
+  })
+
   it.effect("run on while none of them ends, and stop as one when the process is to stop", () =>
     Effect.gen(function* () {
       const running = yield* Effect.forkChild(runDaemons({ listener: Effect.never, retention: Effect.never }))
