@@ -59,12 +59,14 @@ const pauseAt = (pauses: ReadonlyArray<PauseFacts>, kind: RowFacts["kind"], at: 
 const pausedBy = ({ paused_by, reason, resumed_at }: PauseFacts): string =>
   `${paused_by} ${resumed_at === null ? "has paused its kind" : `had paused its kind until ${time(resumed_at)}`}${reason === null ? "" : `: ${reason}`}`
 
-const happened = (effect: EffectFacts, { waiting, pauses }: Surroundings): string => {
+const happened = (effect: EffectFacts, { pauses, planned, waiting }: Surroundings): string => {
   const name = capital(nameOf(effect))
+  // A game may be planned for a time that has passed, and then waits since it was planned.
+  const since = Math.max(effect.due, planned)
   // Due during one pause and done after another: what matters is the last that it had to wait for.
   const pause = pauses.findLast(
     ({ kind, paused_at, resumed_at }) =>
-      kind === effect.kind && paused_at <= effect.at && resumed_at !== null && resumed_at > effect.due
+      kind === effect.kind && paused_at <= effect.at && resumed_at !== null && resumed_at > since
   )
   const because = pause === undefined ? "" : ` (${pausedBy(pause)})`
   switch (effect.outcome) {
@@ -72,6 +74,8 @@ const happened = (effect: EffectFacts, { waiting, pauses }: Surroundings): strin
       return `${name} had no effect: the game's status no longer allowed it`
     case "skipped":
       return `${name} was skipped: the game was not scheduled any more, or its start had passed`
+    case "by hand":
+      return `${name} was done by hand, by a change of the game's status`
     default:
       return `${name} took effect by ${effect.replica}, ${lateness(effect.due, effect.at)} after its time${because}${toldOf(effect, waiting)}`
   }
@@ -81,6 +85,8 @@ const happened = (effect: EffectFacts, { waiting, pauses }: Surroundings): strin
 interface Surroundings {
   readonly waiting: ReadonlySet<string>
   readonly pauses: ReadonlyArray<PauseFacts>
+  /** When the game was planned, ms since 1970; long ago if that is not known any more. */
+  readonly planned: number
 }
 
 const hasRow = (history: GameHistory, target: string) => history.rows.some((row) => !row.done && row.target === target)
@@ -151,13 +157,14 @@ const remarksOn = (history: GameHistory): ReadonlyArray<string> => {
 export const explain = (history: GameHistory): Explanation => {
   const { effects, events, game, letters, pauses, rows } = history
   const waiting = new Set(events.map(({ event_id }) => event_id))
+  const planned = Option.match(game, { onNone: () => Number.NEGATIVE_INFINITY, onSome: ({ created_at }) => created_at })
   const recorded = new Set(effects.map(({ due, target }) => `${target} ${due}`))
   const moments: ReadonlyArray<Moment> = [
     ...Option.match(game, {
       onNone: () => [],
       onSome: ({ created_at }) => [{ at: created_at, what: "The game was planned" }]
     }),
-    ...effects.map((effect) => ({ at: effect.at, what: happened(effect, { waiting, pauses }) })),
+    ...effects.map((effect) => ({ at: effect.at, what: happened(effect, { pauses, planned, waiting }) })),
     // By hand, by other applications, or longer ago than the ledger was read.
     ...rows
       .filter((row) => row.done && !recorded.has(`${row.target} ${row.due}`))

@@ -74,6 +74,28 @@ describe("the explanation of a game", () => {
     ])
   })
 
+  it("tells of a start by hand as such, and not how far from its time it was", () => {
+    const { past } = told({ ...healthy, effects: [{ ...applied, outcome: "by hand", event_id: null }] })
+    assert.deepStrictEqual(past, [
+      "The game was planned",
+      "The start was done by hand, by a change of the game's status"
+    ])
+  })
+
+  it("blames no pause that was over before the game was planned", () => {
+    const pause = {
+      kind: "status-transition" as const,
+      paused_at: game.created_at - 3 * minute,
+      paused_by: "anna",
+      reason: null,
+      resumed_at: game.created_at - minute
+    }
+    const effects = [{ ...applied, due: game.created_at - 5 * minute, at: game.created_at + 10 }]
+    assert.notInclude(told({ ...healthy, effects, pauses: [pause] }).past[1], "anna")
+    const later = { ...pause, resumed_at: game.created_at + 5 }
+    assert.include(told({ ...healthy, effects, pauses: [later] }).past[1], "anna had paused its kind until")
+  })
+
   it("tells of an event that waits, or of which nothing is on record", () => {
     const unconfirmed = { ...healthy, effects: [{ ...applied, confirmed_at: null }] }
     assert.include(told(unconfirmed).past[1], "no confirm of its event an-event is on record")

@@ -60,7 +60,8 @@ const CreatedGame = HttpApiSchema.WithHeaders(GameBody.pipe(HttpApiSchema.status
 })
 
 const IdempotencyKey = Schema.String.annotate({
-  description: "A repeat with the same key and content within 24 hours answers the game that the first one created"
+  description:
+    "A repeat with the same key and content within 24 hours answers the game that the first one created, as it is by then"
 }).pipe(
   Schema.check(
     // No spaces at its ends: HTTP itself takes those away.
