@@ -70,7 +70,7 @@ export const claiming: ReadonlyArray<Protection> = [
           "options.apply(sql`row.${done} = FALSE AND row.hold = 'parked' AND row.${due} <= now()`, limit), 300))"
       }
     ],
-    caughtBy: { [crashes]: ["loses nothing and starts nothing twice: during the claim"] }
+    caughtBy: { [crashes]: ["loses nothing and starts nothing twice: a moment after the claim began"] }
   },
   {
     pitfalls: [20],

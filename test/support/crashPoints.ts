@@ -3,6 +3,7 @@ export const crashPoints = [
   "nowhere",
   "before the claim",
   "during the claim",
+  "a moment after the claim began",
   "after the commit",
   "before the publish",
   "between publish and confirm",

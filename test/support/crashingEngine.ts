@@ -5,7 +5,7 @@
  * taken by wrapping the layers, so that the program under test has no knowledge of them.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Config, Context, Effect, Layer } from "effect"
+import { Config, Context, type Duration, Effect, Layer } from "effect"
 import { Publisher } from "../../src/messaging/Publisher.ts"
 import { RabbitPublisher } from "../../src/messaging/RabbitPublisher.ts"
 import { Health } from "../../src/observability/Health.ts"
@@ -28,11 +28,11 @@ const program = Effect.gen(function* () {
   const at = (point: CrashPoint) => (point === crashAt ? crash : Effect.void)
   /** Kills while the effect is under way, or, where it is too fast for that, just after it. */
   const during =
-    (point: CrashPoint) =>
+    (point: CrashPoint, after: Duration.Input = "1 millis") =>
     <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
       point === crashAt
         ? Effect.forkChild(effect).pipe(
-            Effect.andThen(Effect.sleep("1 millis")),
+            Effect.andThen(Effect.sleep(after)),
             Effect.andThen(crash),
             Effect.andThen(Effect.never)
           )
@@ -42,7 +42,12 @@ const program = Effect.gen(function* () {
     ...repository,
     applyDue: (...batch) =>
       at("before the claim").pipe(
-        Effect.andThen(during("during the claim")(repository.applyDue(...batch))),
+        Effect.andThen(
+          during(
+            "a moment after the claim began",
+            "50 millis"
+          )(during("during the claim")(repository.applyDue(...batch)))
+        ),
         Effect.tap((rows) => (rows.length > 0 ? at("after the commit") : Effect.void))
       )
   })
