@@ -32,7 +32,7 @@ interface Report {
 }
 
 /** Longest run of the tests of one protection. */
-const patience = Duration.minutes(3)
+const patience = Duration.minutes(6)
 
 const pathOf = (test: string): ReadonlyArray<string> => test.split(" > ")
 
