@@ -214,7 +214,9 @@ describe.concurrent("the command line", { timeout: 30_000 }, () => {
         Effect.sync(() => mkdtempSync(join(tmpdir(), "kickoff-cli-"))),
         (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
       )
-      yield* startService({ cwd: folder })
+      const service = yield* startService({ cwd: folder })
+      // A service that is killed leaves its database to the next start, which never comes.
+      yield* Effect.addFinalizer(() => service.stop)
       const [, setting = ""] =
         /^(export DATABASE_URL=.*)\nnode dist\/main\.js status$/m.exec(readFileSync("README.md", "utf8")) ?? []
       const script = `${setting}\nexec "$0" "$1" status --json`
