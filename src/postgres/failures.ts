@@ -4,7 +4,7 @@
  * The server's word alone does not tell whose fault it is: a full disk may be met by every row, or by one whose trigger
  * says so. Where both can be, the class is `doubtful`, and what becomes of other rows decides.
  */
-import type { SqlError } from "effect/sql"
+import { SqlError } from "effect/sql"
 import { sqlState } from "./Database.ts"
 
 /**
@@ -58,3 +58,7 @@ export const classify = (error: SqlError.SqlError): FailureClass => {
   // The last line of the table takes every SQLSTATE.
   return (known ?? sessionBroken).class
 }
+
+/** Whether somebody was in the way: a lock was not to be had, or was given up for somebody else's. */
+export const isHeld = (error: unknown): error is SqlError.SqlError =>
+  SqlError.isSqlError(error) && classify(error) === "passing"

@@ -4,7 +4,7 @@
  * They are imported one by one, so that the bundle carries them. Ids only grow: one below the latest is never run.
  */
 import { Effect, Schedule, Schema } from "effect"
-import { Migrator, SqlClient, SqlError } from "effect/sql"
+import { Migrator, SqlClient } from "effect/sql"
 import createTables from "../../migrations/0001_create_tables.ts"
 import createTriggers from "../../migrations/0002_create_triggers.ts"
 import createLedger from "../../migrations/0003_create_ledger.ts"
@@ -15,7 +15,7 @@ import letNewEventsPass from "../../migrations/0007_let_new_events_pass.ts"
 import planFarGamesCheaply from "../../migrations/0008_plan_far_games_cheaply.ts"
 import orderIdsByTime from "../../migrations/0009_order_ids_by_time.ts"
 import { describeSqlError } from "./Database.ts"
-import { classify } from "./failures.ts"
+import { isHeld } from "./failures.ts"
 
 /** Lets a migration wait for no table for long: all others that come to the table meanwhile wait behind it. */
 const briefly = <E>(migration: Effect.Effect<void, E, SqlClient.SqlClient>) =>
@@ -64,10 +64,6 @@ const innermostMessage = (error: unknown): string => {
   return message
 }
 
-/** Whether a table was in use. */
-const isHeld = ({ cause }: Migrator.MigrationError): boolean =>
-  SqlError.isSqlError(cause) && classify(cause) === "passing"
-
 /** How often what is pending is tried again while somebody uses a table of it for long, such as a backup. */
 const trying = Schedule.max([Schedule.spaced("2 seconds"), Schedule.recurs(150)])
 
@@ -76,12 +72,12 @@ export const migrate: Effect.Effect<ReadonlyArray<string>, MigrationFailed, SqlC
   loader,
   table: migrationsTable
 }).pipe(
-  Effect.retry({ schedule: trying, while: (error) => error._tag === "MigrationError" && isHeld(error) }),
+  Effect.retry({ schedule: trying, while: (error) => error._tag === "MigrationError" && isHeld(error.cause) }),
   Effect.map((applied) => applied.map(([id, name]) => `${String(id).padStart(4, "0")}_${name}`)),
   Effect.catchTag("MigrationError", (cause) =>
     Effect.fail(
       new MigrationFailed({
-        detail: `${cause.message}: ${innermostMessage(cause)}${isHeld(cause) ? "; a table is in use, perhaps by a backup: try again when that is over" : ""}`,
+        detail: `${cause.message}: ${innermostMessage(cause)}${isHeld(cause.cause) ? "; a table is in use, perhaps by a backup: try again when that is over" : ""}`,
         cause
       })
     )

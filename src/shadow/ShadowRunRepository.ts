@@ -6,10 +6,10 @@
  * back after an outage, can do nothing, and can count that against no row.
  */
 import { Context, Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
-import { SqlClient, SqlError } from "effect/sql"
+import { SqlClient, type SqlError } from "effect/sql"
 import { SessionRepository } from "../operations/SessionRepository.ts"
 import { Database, describeSqlError } from "../postgres/Database.ts"
-import { classify } from "../postgres/failures.ts"
+import { isHeld } from "../postgres/failures.ts"
 import { shadowParts } from "../postgres/sessionName.ts"
 
 /** Processes that cannot go on beside what is asked for. */
@@ -289,7 +289,3 @@ const make = Effect.fnUntraced(function* ({ lock, pause, retries }: Patience) {
       )
   })
 })
-
-/** A lock was not to be had, or was given up for somebody else's. */
-const isHeld = (error: unknown): error is SqlError.SqlError =>
-  SqlError.isSqlError(error) && classify(error) === "passing"
